@@ -1,0 +1,1 @@
+"""Frozen values: what a manifest means once its text has been read. No I/O."""
