@@ -33,7 +33,9 @@ int k_sigmask_all(int block);
 """
 
 SOURCE = r"""
+#ifndef _GNU_SOURCE
 #define _GNU_SOURCE
+#endif
 #include <errno.h>
 #include <linux/capability.h>
 #include <linux/types.h>

@@ -1,0 +1,60 @@
+"""The one gate to the cgroup v2 file system; every error names the path and the data.
+
+Source: Documentation/admin-guide/cgroup-v2.rst.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from pyrun.errors import Unsupported
+from pyrun.kernel.proc import mount_points
+
+
+def read(group: str, name: str) -> str:
+    """Return the text of the file `name` of a group."""
+    with open(f"{group}/{name}", encoding="ascii") as file:
+        return file.read()
+
+
+def write(group: str, name: str, data: str) -> None:
+    """Write `data` to the file `name` of a group, in one write(2)."""
+    path = f"{group}/{name}"
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, data.encode("ascii"))
+    except OSError as error:
+        raise OSError(error.errno, f'write "{data}": {os.strerror(error.errno or 0)}', path) from None
+    finally:
+        os.close(fd)
+
+
+def events(group: str) -> dict[str, int]:
+    """Return cgroup.events as numbers: `populated` and `frozen`."""
+    return {key: int(value) for key, value in (line.split() for line in read(group, "cgroup.events").splitlines())}
+
+
+def processes(group: str) -> tuple[int, ...]:
+    """Return the pids in a group itself, as the reader's PID namespace sees them; empty when it is gone."""
+    try:
+        return tuple(int(line) for line in read(group, "cgroup.procs").split())
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENODEV):
+            return ()
+        raise
+
+
+def unified_mount() -> str:
+    """Return where the unified hierarchy is mounted, wherever that is; Unsupported when it is nowhere."""
+    for point, fstype, _ in mount_points():
+        if fstype == "cgroup2":
+            return point
+    raise Unsupported(
+        "no cgroup v2 hierarchy is mounted", hint="mount one: mount -t cgroup2 none /sys/fs/cgroup/unified"
+    )
+
+
+def controllers(mount: str) -> tuple[str, ...]:
+    """Return the controllers of the hierarchy; few or none where cgroup v1 holds them."""
+    return tuple(read(mount, "cgroup.controllers").split())

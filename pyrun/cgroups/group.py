@@ -1,0 +1,153 @@
+"""A group of the unified hierarchy: made, emptied by cgroup.kill, removed; frozen and thawed."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import time
+
+from pyrun.cgroups import files
+from pyrun.errors import PyrunError
+from pyrun.kernel.operation import Operation, Results
+
+REMOVAL_TIMEOUT = 5.0
+"""Seconds until a killed group must be empty."""
+
+
+class CreateCgroup(Operation, frozen=True, tag=True):
+    """Make a group below `prefix`, which all Pods of an instance share and the last one removes.
+
+    Undo kills what is in the group and below it, waits until it is empty and removes it, deepest first.
+    """
+
+    prefix: str
+    name: str
+
+    @property
+    def path(self) -> str:
+        return f"{self.prefix}/{self.name}"
+
+    def describe(self) -> str:
+        return f"mkdir {self.path}"
+
+    def apply(self, results: Results) -> None:
+        while True:
+            os.makedirs(self.prefix, exist_ok=True)
+            # Between the two calls the last Pod may have gone, and the shared prefix with it.
+            with contextlib.suppress(FileNotFoundError):
+                os.mkdir(self.path)
+                return
+
+    def undo(self) -> None:
+        remove(self.path)
+        with contextlib.suppress(OSError):  # not empty: other groups live there
+            os.rmdir(self.prefix)
+
+
+def kill(group: str) -> None:
+    """Send SIGKILL to every process in a group and below it (cgroup.kill, Linux 5.14); gone is success."""
+    with contextlib.suppress(FileNotFoundError):
+        files.write(group, "cgroup.kill", "1")
+
+
+def wait_until_empty(group: str, timeout: float = REMOVAL_TIMEOUT) -> bool:
+    """Wait until no process is in a group or below it; whether that came about within `timeout` seconds.
+
+    cgroup.events announces each change by POLLPRI, so nothing is polled in between.
+    """
+    deadline = time.monotonic() + timeout
+    try:
+        fd = os.open(f"{group}/cgroup.events", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return True
+    try:
+        poller = select.poll()
+        poller.register(fd, select.POLLPRI)
+        while True:
+            try:
+                if b"populated 0" in os.pread(fd, 256, 0):
+                    return True
+            except OSError as error:
+                if error.errno == errno.ENODEV:
+                    return True
+                raise
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            poller.poll(left * 1000)
+    finally:
+        os.close(fd)
+
+
+def remove(group: str) -> None:
+    """Kill all processes of a group and below, wait until they are gone, remove it; gone is success."""
+    if not os.path.isdir(group):
+        return
+    kill(group)
+    if not wait_until_empty(group):
+        held = ", ".join(str(pid) for pid in _all_processes(group))
+        raise PyrunError(
+            f"cgroup {group} still holds processes {held} {REMOVAL_TIMEOUT:g} s after cgroup.kill",
+            hint="look at their state with ps; one in D state waits for a device or a file server",
+        )
+    _remove_tree(group)
+
+
+def _all_processes(group: str) -> tuple[int, ...]:
+    return tuple(pid for path, _, _ in os.walk(group) for pid in files.processes(path))
+
+
+def _remove_tree(group: str) -> None:
+    for path, _, _ in os.walk(group, topdown=False):
+        # A zombie that is not yet reaped keeps its group busy for a moment.
+        deadline = time.monotonic() + REMOVAL_TIMEOUT
+        while True:
+            try:
+                os.rmdir(path)
+            except FileNotFoundError:
+                pass
+            except OSError as error:
+                if error.errno != errno.EBUSY or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.001)
+                continue
+            break
+
+
+def freeze(group: str) -> None:
+    """Stop every process of a group and below (cgroup.freeze) and wait until all have stopped."""
+    _set_frozen(group, 1)
+
+
+def thaw(group: str) -> None:
+    """Let every process of a frozen group go on."""
+    _set_frozen(group, 0)
+
+
+def is_frozen(group: str) -> bool:
+    """Whether the group is frozen; a group that is gone is not."""
+    try:
+        return files.read(group, "cgroup.freeze").strip() == "1"
+    except FileNotFoundError:
+        return False
+
+
+def _set_frozen(group: str, wanted: int) -> None:
+    files.write(group, "cgroup.freeze", str(wanted))
+    deadline = time.monotonic() + REMOVAL_TIMEOUT
+    fd = os.open(f"{group}/cgroup.events", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        poller = select.poll()
+        poller.register(fd, select.POLLPRI)
+        while f"frozen {wanted}".encode() not in os.pread(fd, 256, 0):
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise PyrunError(
+                    f"cgroup {group} did not become {'frozen' if wanted else 'thawed'} in {REMOVAL_TIMEOUT:g} s",
+                    hint="a process in it waits in the kernel; see ps -o pid,stat,wchan",
+                )
+            poller.poll(left * 1000)
+    finally:
+        os.close(fd)

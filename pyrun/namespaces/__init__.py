@@ -1,0 +1,1 @@
+"""The one table of namespaces, and the steps that join and leave them."""

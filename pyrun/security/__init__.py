@@ -1,0 +1,1 @@
+"""Rights of a container's process: capabilities, no_new_privs, users and groups, limits."""
