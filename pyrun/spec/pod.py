@@ -115,14 +115,14 @@ class Container(Value, frozen=True, kw_only=True):
     security_context: SecurityContext = SecurityContext()
 
 
-class EmptyDir(Value, frozen=True, kw_only=True, tag="emptyDir"):
+class EmptyDir(Value, frozen=True, kw_only=True, tag="emptyDir", tag_field="kind"):
     """A directory that lives as long as the Pod; on disk, or a tmpfs when `memory`. `size_limit` in bytes."""
 
     memory: bool = False
     size_limit: int | None = None
 
 
-class HostPath(Value, frozen=True, kw_only=True, tag="hostPath"):
+class HostPath(Value, frozen=True, kw_only=True, tag="hostPath", tag_field="kind"):
     """A path of the host."""
 
     path: str
