@@ -23,15 +23,15 @@ static const struct key {
 	bool descriptor;
 } keys[] = {
 	{ "pid", offsetof(struct options, pid), false },
-	{ "out", offsetof(struct options, out), true },
-	{ "err", offsetof(struct options, err), true },
+	{ "stdout", offsetof(struct options, out), true },
+	{ "stderr", offsetof(struct options, err), true },
 	{ "tty", offsetof(struct options, tty), true },
-	{ "in", offsetof(struct options, in), true },
+	{ "stdin", offsetof(struct options, in), true },
 	{ "control", offsetof(struct options, control), true },
-	{ "logdir", offsetof(struct options, logdir), true },
-	{ "maxsize", offsetof(struct options, maxsize), false },
-	{ "files", offsetof(struct options, files), false },
-	{ "exitdir", offsetof(struct options, exitdir), true },
+	{ "log-dir", offsetof(struct options, logdir), true },
+	{ "log-max-size", offsetof(struct options, maxsize), false },
+	{ "log-max-files", offsetof(struct options, files), false },
+	{ "exit-dir", offsetof(struct options, exitdir), true },
 	{ "kill", offsetof(struct options, kill), true },
 	{ "ready", offsetof(struct options, ready), true },
 };
@@ -84,10 +84,10 @@ static bool is_key(const char *argument, const char *key)
 
 static bool parse_one(const char *argument, struct options *options)
 {
-	if (is_key(argument, "log"))
-		options->log = argument + strlen("log=");
-	else if (is_key(argument, "exit"))
-		options->exit = argument + strlen("exit=");
+	if (is_key(argument, "log-name"))
+		options->log = argument + strlen("log-name=");
+	else if (is_key(argument, "exit-name"))
+		options->exit = argument + strlen("exit-name=");
 	else {
 		for (int i = 0; i < KEYS; i++)
 			if (is_key(argument, keys[i].name))
@@ -110,8 +110,9 @@ static bool parse(int argc, char **argv, struct options *options)
 	for (int i = 1; i < argc; i++)
 		if (!parse_one(argv[i], options))
 			return false;
-	return options->pid > 0 && (options->out || options->tty) && !(options->out && options->tty) &&
-	       !(options->in && options->tty) && options->control && options->logdir && options->exitdir &&
+	if (options->tty && (options->out || options->err || options->in))
+		return false;
+	return options->pid > 0 && options->control && options->logdir && options->exitdir &&
 	       usable_name(options->log) && usable_name(options->exit);
 }
 

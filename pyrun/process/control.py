@@ -171,23 +171,23 @@ def parse_exit_record(text: bytes) -> ExitRecord:
 class MonitorArguments(msgspec.Struct, frozen=True, kw_only=True):
     """The monitor's arguments; descriptors are numbers from 3 on, inherited, and None is "none".
 
-    Either `out` (and `err`), read ends of pipes, or `tty`, the master of a terminal. `stdin` is the write end
-    of a pipe. `control` is a listening SEQPACKET socket, `kill` the leaf's cgroup.kill opened for writing;
-    `ready` takes one start record. `max_size` is in bytes, 0 for no limit.
+    Either `stdout` and `stderr`, read ends of pipes, and `stdin`, a write end; or `tty`, the master of a
+    terminal. `control` is a listening SEQPACKET socket, `kill` the leaf's cgroup.kill opened for writing;
+    `ready` takes one start record. `log_max_size` is in bytes, 0 for no limit.
     """
 
     pid: int
-    out: int | None = None
-    err: int | None = None
-    tty: int | None = None
+    stdout: int | None = None
+    stderr: int | None = None
     stdin: int | None = None
+    tty: int | None = None
     control: int
     log_dir: int
-    log: str
-    max_size: int = 10 << 20
-    files: int = 5
+    log_name: str
+    log_max_size: int = 10 << 20
+    log_max_files: int = 5
     exit_dir: int
-    exit: str
+    exit_name: str
     kill: int | None = None
     ready: int | None = None
 
@@ -195,17 +195,17 @@ class MonitorArguments(msgspec.Struct, frozen=True, kw_only=True):
         """Return the argument vector, the program's name first."""
         pairs: tuple[tuple[str, int | str | None], ...] = (
             ("pid", self.pid),
-            ("out", self.out),
-            ("err", self.err),
+            ("stdout", self.stdout),
+            ("stderr", self.stderr),
+            ("stdin", self.stdin),
             ("tty", self.tty),
-            ("in", self.stdin),
             ("control", self.control),
-            ("logdir", self.log_dir),
-            ("log", self.log),
-            ("maxsize", self.max_size),
-            ("files", self.files),
-            ("exitdir", self.exit_dir),
-            ("exit", self.exit),
+            ("log-dir", self.log_dir),
+            ("log-name", self.log_name),
+            ("log-max-size", self.log_max_size),
+            ("log-max-files", self.log_max_files),
+            ("exit-dir", self.exit_dir),
+            ("exit-name", self.exit_name),
             ("kill", self.kill),
             ("ready", self.ready),
         )
