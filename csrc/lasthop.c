@@ -58,12 +58,14 @@ static int pass_gate(int gate)
 	return connection;
 }
 
+/* Directly, because the C library refuses the signals that it keeps for itself. */
 static void reset_signals(void)
 {
+	const unsigned long default_action[4] = { 0 };
 	sigset_t none;
 
-	for (int number = 1; number <= SIGRTMAX; number++)
-		signal(number, SIG_DFL); /* fails for those that cannot be ignored */
+	for (int number = 1; number <= 64; number++)
+		syscall(SYS_rt_sigaction, number, default_action, NULL, 8); /* fails for SIGKILL, SIGSTOP */
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }

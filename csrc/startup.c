@@ -165,7 +165,7 @@ int start(int argc, char **argv, struct options *options)
 	sigset_t all, awaited;
 	int signals;
 
-	sigfillset(&all);
+	memset(&all, 0xff, sizeof(all)); /* sigfillset leaves out what the C library keeps for itself */
 	sigprocmask(SIG_SETMASK, &all, NULL);
 	if (!parse(argc, argv, options))
 		_exit(EXIT_USAGE);
