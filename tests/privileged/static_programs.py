@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from pyrun.process.programs import program_path
 
@@ -18,10 +19,19 @@ def block_all_signals() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
 
 
+def start(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
+    """Start a program with all signals blocked; options are those of Popen."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        return subprocess.Popen(command, **options)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 @contextmanager
-def running(command: list[str], **options: object) -> Iterator[subprocess.Popen[bytes]]:
+def running(command: list[str], **options: Any) -> Iterator[subprocess.Popen[bytes]]:
     """Run a program with all signals blocked; it is killed at the end if it still runs."""
-    process = subprocess.Popen(command, preexec_fn=block_all_signals, **options)  # type: ignore[call-overload]
+    process = start(command, **options)
     try:
         yield process
     finally:
