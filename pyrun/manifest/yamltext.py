@@ -26,7 +26,6 @@ _WEIGHT_UNIT = 64  # characters of a string that weigh as much as one value
 _TAG = "tag:yaml.org,2002:"
 _TEXT_TAGS = (None, "!", _TAG + "str", _TAG + "timestamp")
 _MERGE = "<<"
-_UNUSABLE = "\0"  # stands for a key that was refused; no key of a text can be it
 
 
 class _Mark(Protocol):
@@ -63,11 +62,13 @@ class _Frame:
         self.key: str | None = None
         self.lines: dict[str, int] = {}
         self.merging = False
+        self.discarding = False
         self.merges: list[Value] = []
 
     def wants_key(self) -> bool:
         """Whether what comes next is the key of a mapping."""
-        return isinstance(self.value, dict) and self.key is None and not self.merging
+        waiting = self.merging or self.discarding or self.key is not None
+        return isinstance(self.value, dict) and not waiting
 
 
 class _Builder:
@@ -180,21 +181,23 @@ class _Builder:
             raise _TextError(place, f"more than {MAX_WEIGHT} values once aliases are expanded")
         if frame.wants_key():
             frame.key = self._key(frame, value, place)
+            frame.discarding = frame.key is None
         elif isinstance(frame.value, list):
             frame.value.append(value)
         elif frame.merging:
             frame.merges.append(value)
             frame.merging = False
         else:
-            if frame.key is not None and frame.key != _UNUSABLE:
+            if frame.key is not None:
                 frame.value.setdefault(frame.key, value)
             frame.key = None
+            frame.discarding = False
 
-    def _key(self, frame: _Frame, value: Value, place: _Place) -> str:
-        """Return a mapping key as a string; integers are spelled out, as Kubernetes does."""
+    def _key(self, frame: _Frame, value: Value, place: _Place) -> str | None:
+        """Return a mapping key as a string, None for what is none; Kubernetes spells integers out."""
         if isinstance(value, bool) or not isinstance(value, str | int):
             self._say(place, f"a mapping key must be a string, got {describe(value)}; quote it")
-            return _UNUSABLE
+            return None
         key = str(value)
         if key in frame.lines:
             self._say(

@@ -274,9 +274,9 @@ def test_importing_the_room_does_not_import_yaml() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+TRICKY = "yes no on off y n 1e3 0x1 010 1_0 1:30 ~ null << = 2001-01-01 .5 .inf - # a:b | > ! & * % @"
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20) | st.sampled_from(
-    "yes no on off y n 1e3 0x1 010 1_0 1:30 ~ null <<  = 2001-01-01 .5 .inf - # a:b".split(" ")
-    + ["a\n b\n", " x"]
+    ["", " ", "a\n b\n", " x", "\n", *TRICKY.split()]
 )
 VALUES: st.SearchStrategy[Value] = st.recursive(
     st.none()

@@ -1,0 +1,752 @@
+"""Pods: every field converted, refused or ignored by the table; the rules; the way back."""
+
+from __future__ import annotations
+
+import copy
+import string
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pyrun.errors import ManifestError
+from pyrun.manifest import dump_pod, load_pods, to_json, to_yaml
+from pyrun.manifest.containers import CAPABILITY_NAMES, SIGNAL_NAMES, default_pull_policy
+from pyrun.manifest.nearest import nearest
+from pyrun.manifest.reader import MAX_PROBLEMS
+from pyrun.manifest.scalars import Value
+from pyrun.manifest.schema import OTHER_KINDS, POD, Kind, Support, rows
+from pyrun.spec.pod import (
+    Capabilities,
+    Container,
+    ContainerPort,
+    EmptyDir,
+    EnvVar,
+    HostPath,
+    HostPathType,
+    Metadata,
+    Pod,
+    PodSpec,
+    PullPolicy,
+    RestartPolicy,
+    SecurityContext,
+    Volume,
+    VolumeMount,
+)
+
+FULL = """
+apiVersion: v1
+kind: Pod
+metadata:
+  name: web.1
+  generateName: web-
+  namespace: shop
+  labels: {app.kubernetes.io/name: nginx, tier: ""}
+  annotations: {Example.com/note: "any text: at all", empty: ~}
+  uid: 6a1f
+  resourceVersion: "12"
+  creationTimestamp: 2024-01-01T00:00:00Z
+  generation: 1
+  managedFields: [{manager: kubectl}]
+  selfLink: /api/v1/x
+spec:
+  hostname: www
+  shareProcessNamespace: true
+  hostNetwork: true
+  hostPID: false
+  hostIPC: true
+  restartPolicy: OnFailure
+  terminationGracePeriodSeconds: 5
+  volumes:
+  - name: plain
+  - name: null-source
+    emptyDir:
+  - {name: disk, emptyDir: {sizeLimit: 1.5Gi}}
+  - {name: memory, emptyDir: {medium: Memory, sizeLimit: 1e3}}
+  - {name: host, hostPath: {path: /srv, type: DirectoryOrCreate}}
+  - {name: any, hostPath: {path: /srv}}
+  containers:
+  - name: nginx
+    image: registry:5000/nginx
+    imagePullPolicy: Never
+    command: [nginx, -g]
+    args: ["daemon off;"]
+    env: [{name: A, value: "1"}, {name: A}, {name: "odd name.$", value: $(A)}]
+    workingDir: /srv
+    ports: [{name: http, containerPort: 80}, {containerPort: 53.0, protocol: UDP}]
+    volumeMounts:
+    - {name: disk, mountPath: /data, readOnly: true, subPath: a/b}
+    - {name: host, mountPath: /host/}
+    stdin: true
+    tty: true
+    lifecycle: {stopSignal: SIGRTMIN+3}
+    securityContext:
+      runAsUser: 0
+      runAsGroup: 2147483647
+      privileged: false
+      capabilities: {add: [CAP_NET_ADMIN, sys_time, NET_ADMIN], drop: [ALL]}
+      readOnlyRootFilesystem: true
+      allowPrivilegeEscalation: false
+  - {name: small, image: nginx, command: [], args: ~, lifecycle: {}, securityContext: ~}
+status: {phase: Running}
+"""
+
+EXPECTED = Pod(
+    metadata=Metadata(
+        name="web.1",
+        generate_name="web-",
+        namespace="shop",
+        labels={"app.kubernetes.io/name": "nginx", "tier": ""},
+        annotations={"Example.com/note": "any text: at all", "empty": ""},
+    ),
+    spec=PodSpec(
+        hostname="www",
+        share_process_namespace=True,
+        host_network=True,
+        host_ipc=True,
+        restart_policy=RestartPolicy.ON_FAILURE,
+        termination_grace_period_seconds=5,
+        volumes=(
+            Volume(name="plain", source=EmptyDir()),
+            Volume(name="null-source", source=EmptyDir()),
+            Volume(name="disk", source=EmptyDir(size_limit=3 * 2**29)),
+            Volume(name="memory", source=EmptyDir(memory=True, size_limit=1000)),
+            Volume(name="host", source=HostPath(path="/srv", type=HostPathType.DIRECTORY_OR_CREATE)),
+            Volume(name="any", source=HostPath(path="/srv")),
+        ),
+        containers=(
+            Container(
+                name="nginx",
+                image="registry:5000/nginx",
+                image_pull_policy=PullPolicy.NEVER,
+                command=("nginx", "-g"),
+                args=("daemon off;",),
+                env=(EnvVar(name="A", value="1"), EnvVar(name="A"), EnvVar(name="odd name.$", value="$(A)")),
+                working_dir="/srv",
+                ports=(
+                    ContainerPort(name="http", container_port=80),
+                    ContainerPort(container_port=53, protocol="UDP"),
+                ),
+                volume_mounts=(
+                    VolumeMount(name="disk", mount_path="/data", read_only=True, sub_path="a/b"),
+                    VolumeMount(name="host", mount_path="/host/"),
+                ),
+                stdin=True,
+                tty=True,
+                stop_signal="SIGRTMIN+3",
+                security_context=SecurityContext(
+                    run_as_user=0,
+                    run_as_group=2**31 - 1,
+                    capabilities=Capabilities(add=("NET_ADMIN", "SYS_TIME"), drop=("ALL",)),
+                    read_only_root_filesystem=True,
+                    allow_privilege_escalation=False,
+                ),
+            ),
+            Container(name="small", image="nginx", image_pull_policy=PullPolicy.ALWAYS),
+        ),
+    ),
+)
+
+
+def small() -> dict[str, Value]:
+    """A Pod with one object at every level of the table, so that any field can be added."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "web"},
+        "spec": {
+            "volumes": [{"name": "v", "emptyDir": {}}, {"name": "h", "hostPath": {"path": "/srv"}}],
+            "containers": [
+                {
+                    "name": "c",
+                    "image": "x",
+                    "env": [{"name": "A"}],
+                    "ports": [{"containerPort": 80}],
+                    "volumeMounts": [{"name": "v", "mountPath": "/v"}],
+                    "securityContext": {"capabilities": {}},
+                    "lifecycle": {},
+                }
+            ],
+        },
+    }
+
+
+def keys(path: str) -> list[str | int]:
+    """Return the steps of a path such as `spec.containers[0].name`."""
+    steps: list[str | int] = []
+    for part in path.split("."):
+        name, *indices = part.replace("]", "").split("[")
+        steps += [name, *(int(index) for index in indices)]
+    return steps
+
+
+def put(pod: dict[str, Value], path: str, value: Value) -> dict[str, Value]:
+    """Return `pod` with the value at `path` replaced."""
+    pod = copy.deepcopy(pod)
+    *way, last = keys(path)
+    place: Value = pod
+    for step in way:
+        if isinstance(place, dict) and isinstance(step, str):
+            place = place.setdefault(step, {})
+        elif isinstance(place, list) and isinstance(step, int):
+            place = place[step]
+    if isinstance(place, dict) and isinstance(last, str):
+        place[last] = value
+    elif isinstance(place, list) and isinstance(last, int):
+        place[last:] = [value]
+    return pod
+
+
+def problems(value: Value) -> list[str]:
+    """Return the problems of a manifest; the same through YAML and JSON."""
+    found = []
+    for text in (to_yaml(value), to_json(value)):
+        with pytest.raises(ManifestError) as caught:
+            load_pods(text, "file")
+        found.append([str(problem) for problem in caught.value.problems])
+    assert found[0] == found[1]
+    return found[0]
+
+
+def load(value: Value) -> Pod:
+    (pod,) = load_pods(to_json(value), "file")
+    return pod
+
+
+def test_every_supported_field() -> None:
+    assert load_pods(FULL, "full.yaml") == (EXPECTED,)
+
+
+def test_the_full_manifest_names_every_supported_field() -> None:
+    names = {row.path.split(".")[-1].removesuffix("[]") for row in rows() if row.support is Support.SUPPORTED}
+    assert {name for name in names if f"{name}:" not in FULL} == set()
+
+
+def test_defaults() -> None:
+    pod = load(small())
+    assert pod.metadata == Metadata(name="web", namespace="default")
+    assert pod.spec.restart_policy is RestartPolicy.ALWAYS
+    assert pod.spec.termination_grace_period_seconds == 30
+    container = pod.spec.containers[0]
+    assert (container.command, container.args, container.stop_signal) == (None, None, "")
+    assert container.ports == (ContainerPort(container_port=80, protocol="TCP"),)
+    assert container.security_context == SecurityContext()
+    assert pod.spec.volumes[0].source == EmptyDir(memory=False, size_limit=None)
+
+
+@pytest.mark.parametrize(
+    ("image", "policy"),
+    [
+        ("nginx", PullPolicy.ALWAYS),
+        ("nginx:latest", PullPolicy.ALWAYS),
+        ("localhost:5000/nginx", PullPolicy.ALWAYS),
+        ("localhost:5000/nginx:latest", PullPolicy.ALWAYS),
+        ("nginx:latest@sha256:00", PullPolicy.ALWAYS),
+        ("nginx:1.22", PullPolicy.IF_NOT_PRESENT),
+        ("localhost:5000/a/nginx:1", PullPolicy.IF_NOT_PRESENT),
+        ("nginx@sha256:00", PullPolicy.IF_NOT_PRESENT),
+        ("localhost:5000/nginx@sha256:00", PullPolicy.IF_NOT_PRESENT),
+    ],
+)
+def test_default_pull_policy(image: str, policy: PullPolicy) -> None:
+    assert default_pull_policy(image) is policy
+
+
+def place_of(row_path: str) -> str:
+    """Return where in `small()` a field of the table goes."""
+    path = row_path.replace("[].", "[0].").removesuffix("[]")
+    return path.replace("volumes[0].hostPath", "volumes[1].hostPath")
+
+
+REFUSED = [place_of(row.path) for row in rows() if row.support is Support.REFUSED]
+
+
+@pytest.mark.parametrize("path", REFUSED)
+def test_what_kubernetes_knows_is_refused_by_name(path: str) -> None:
+    expected = f"{path}: known to Kubernetes, not supported by pyrun yet"
+    values: list[Value] = [{}, [], 1, "x", True]
+    for value in values:
+        assert problems(put(small(), path, value)) == [expected]
+    assert load(put(small(), path, None)) == load(small())
+
+
+def test_the_table_is_complete() -> None:
+    by_level: dict[str, int] = {}
+    for row in rows():
+        by_level[row.path.rpartition(".")[0]] = by_level.get(row.path.rpartition(".")[0], 0) + 1
+    # As counted in the schema of client-go; evictionResponders and workloadRef come and go between versions.
+    assert by_level[""] == 5
+    assert by_level["metadata"] == 15
+    assert by_level["spec"] == 42 + 2
+    assert by_level["spec.containers[]"] == 25
+    assert by_level["spec.containers[].securityContext"] == 12
+    assert by_level["spec.volumes[]"] == 31
+    assert by_level["spec.containers[].volumeMounts[]"] == 7
+    assert by_level["spec.containers[].ports[]"] == 5
+    assert by_level["spec.containers[].env[]"] == 3
+    for path in (
+        "spec.initContainers",
+        "spec.ephemeralContainers",
+        "spec.hostnameOverride",
+        "spec.hostUsers",
+    ):
+        assert path in REFUSED
+    assert all(row.why for row in rows() if row.support is Support.IGNORED)
+
+
+def levels(kind: Kind, prefix: str = "") -> list[tuple[str, Kind]]:
+    found = [(prefix, kind)]
+    for field in kind.fields.values():
+        if field.of is not None:
+            found += levels(field.of, f"{prefix}{field.name}{'[]' if field.many else ''}.")
+    return found
+
+
+@pytest.mark.parametrize(("prefix", "kind"), levels(POD))
+def test_unknown_fields_of_every_level(prefix: str, kind: Kind) -> None:
+    place = place_of(prefix)
+    assert problems(put(small(), f"{place}zzzzzzzzzz", None)) == [f"{place}zzzzzzzzzz: unknown field"]
+    for name in kind.fields:
+        wrong = name.swapcase()
+        assert f'{place}{wrong}: unknown field, did you mean "{name}"?' in problems(
+            put(small(), f"{place}{wrong}", 1)
+        )
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [("imagee", "image"), ("comand", "command"), ("evn", "env"), ("volumeMount", "volumeMounts")],
+)
+def test_the_nearest_name_is_suggested(wrong: str, right: str) -> None:
+    path = f"spec.containers[0].{wrong}"
+    assert problems(put(small(), path, 1)) == [f'{path}: unknown field, did you mean "{right}"?']
+
+
+def test_nearest() -> None:
+    assert nearest("hostPid", ("hostPID", "hostIPC")) == "hostPID"
+    assert nearest("hostnetwrok", ("hostNetwork",)) == "hostNetwork"
+    assert nearest("zzz", ("hostNetwork",)) is None
+    assert nearest("", ("a", "bc")) == "a"
+    assert nearest("x" * 101, ("x" * 101,)) is None
+
+
+C = "spec.containers[0]"
+BY_TYPE: list[tuple[str, Value, str]] = [
+    ("spec", [], "expected a mapping, got a list"),
+    ("metadata", "x", "expected a mapping, got a string"),
+    ("spec.containers", "x", "expected a list, got a string"),
+    ("spec.containers", {}, "expected a list, got a mapping"),
+    ("spec.containers", [], "required, at least one container"),
+    ("spec.containers", None, "required, at least one container"),
+    (f"{C}.ports", 1, "expected a list, got number 1"),
+    ("spec.hostNetwork", "true", "expected a boolean, got a string; remove the quotes"),
+    ("spec.hostNetwork", 1, "expected a boolean, got number 1"),
+    ("spec.terminationGracePeriodSeconds", "30", "expected an integer, got a string; remove the quotes"),
+    ("spec.terminationGracePeriodSeconds", 1.5, "expected an integer, got number 1.5"),
+    ("spec.terminationGracePeriodSeconds", True, "expected an integer, got boolean true"),
+    (f"{C}.command", "sh -c x", "expected a list, got a string"),
+    (f"{C}.image", 3, "expected a string, got number 3; quote it"),
+    ("metadata.name", 2.5, "expected a string, got number 2.5; quote it"),
+    ("metadata.labels", ["x"], "expected a mapping, got a list"),
+]
+BY_ELEMENT: list[tuple[str, Value, str, str]] = [
+    (f"{C}.command", ["sh", 1], f"{C}.command[1]", "expected a string, got number 1; quote it"),
+    (f"{C}.args", [None], f"{C}.args[0]", "expected a string, got null"),
+    (f"{C}.args", ["a\0b"], f"{C}.args[0]", "contains a NUL character"),
+    (
+        f"{C}.env",
+        [{"name": "A", "value": True}],
+        f"{C}.env[0].value",
+        "expected a string, got boolean true; quote it",
+    ),
+    (f"{C}.env", ["A=1"], f"{C}.env[0]", "expected a mapping, got a string"),
+    (f"{C}.env", [{"value": "1"}], f"{C}.env[0].name", "required"),
+    (f"{C}.ports", [{}], f"{C}.ports[0].containerPort", "required"),
+    (f"{C}.volumeMounts", [{"name": "v"}], f"{C}.volumeMounts[0].mountPath", "required"),
+    (f"{C}.volumeMounts", [{"mountPath": "/v"}], f"{C}.volumeMounts[0].name", "required"),
+    ("metadata.labels", {"a": 1}, "metadata.labels[a]", "expected a string, got number 1; quote it"),
+    (
+        "metadata.annotations",
+        {"a": False},
+        "metadata.annotations[a]",
+        "expected a string, got boolean false; quote it",
+    ),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "message"), BY_TYPE)
+def test_wrong_types_in_words(path: str, value: Value, message: str) -> None:
+    assert problems(put(small(), path, value)) == [f"{path}: {message}"]
+
+
+@pytest.mark.parametrize(("path", "value", "place", "message"), BY_ELEMENT)
+def test_wrong_elements(path: str, value: Value, place: str, message: str) -> None:
+    assert problems(put(small(), path, value)) == [f"{place}: {message}"]
+
+
+BAD: list[tuple[str, Value, str]] = [
+    ("apiVersion", "v2", 'expected "v1" for kind Pod, got "v2"'),
+    ("apiVersion", None, "required"),
+    ("kind", None, "required"),
+    ("kind", 7, "expected a string, got number 7; quote it"),
+    ("metadata", None, "required"),
+    ("spec", None, "required"),
+    ("metadata.name", None, "required, or generateName"),
+    ("metadata.name", "", "required, or generateName"),
+    ("metadata.name", "Web", "not a DNS name"),
+    ("metadata.name", "a..b", "not a DNS name"),
+    ("metadata.name", "web\n", "not a DNS name"),
+    ("metadata.name", "a" * 254, "longer than 253 characters (254)"),
+    ("metadata.generateName", "-web", "not a DNS name"),
+    ("metadata.namespace", "a.b", "not a DNS label"),
+    ("metadata.labels[a b]", "x", "is not a key"),
+    ("metadata.labels[/a]", "x", "the part before the slash"),
+    ("metadata.labels[A.b/c]", "x", "the part before the slash"),
+    ("metadata.labels[a/]", "x", "is not a key"),
+    (f"metadata.labels[{'a' * 64}]", "x", "is not a key"),
+    ("metadata.labels[a]", "x y", "is not a label value"),
+    ("metadata.labels[a]", "x" * 64, "is not a label value"),
+    ("metadata.annotations[a b]", "x", "is not a key"),
+    ("spec.hostname", "a.b", "not a DNS label"),
+    ("spec.hostname", "a" * 64, "longer than 63 characters (64)"),
+    ("spec.restartPolicy", "always", 'unknown value "always", did you mean "Always"?'),
+    ("spec.restartPolicy", "Sometimes", "known are Always, OnFailure, Never"),
+    ("spec.terminationGracePeriodSeconds", -1, "must be between 0 and"),
+    (f"{C}.name", "web_1", "not a DNS label"),
+    (f"{C}.name", None, "required"),
+    (f"{C}.name", "", "required"),
+    (f"{C}.image", None, "required"),
+    (f"{C}.image", "", "required"),
+    (f"{C}.image", " nginx", "must not begin or end with white space"),
+    (f"{C}.image", "nginx\n", "must not begin or end with white space"),
+    (f"{C}.imagePullPolicy", "IfNotpresent", 'did you mean "IfNotPresent"?'),
+    (f"{C}.workingDir", "srv", "is relative"),
+    (f"{C}.env[0].name", "A=B", "is not a variable name"),
+    (f"{C}.env[0].name", "ä", "is not a variable name"),
+    (f"{C}.ports[0].containerPort", 0, "must be between 1 and 65535, got 0"),
+    (f"{C}.ports[0].containerPort", 65536, "must be between 1 and 65535, got 65536"),
+    (f"{C}.ports[0].protocol", "tcp", 'did you mean "TCP"?'),
+    (f"{C}.ports[0].name", "80", "is not a port name"),
+    (f"{C}.ports[0].name", "a--b", "is not a port name"),
+    (f"{C}.ports[0].name", "-a", "is not a port name"),
+    (f"{C}.ports[0].name", "HTTP", "is not a port name"),
+    (f"{C}.ports[0].name", "a" * 16, "longer than 15 characters (16)"),
+    (f"{C}.volumeMounts[0].name", "w", 'no volume is named "w", did you mean "h"?'),
+    (f"{C}.volumeMounts[0].mountPath", "v", "is relative; give an absolute path"),
+    (f"{C}.volumeMounts[0].mountPath", "/a:b", 'must not contain ":"'),
+    (f"{C}.volumeMounts[0].mountPath", "/a/../b", 'must not contain ".."'),
+    (f"{C}.volumeMounts[0].mountPath", "//", "must not be the root of the container"),
+    (f"{C}.volumeMounts[0].subPath", "/a", "must be relative to the volume"),
+    (f"{C}.volumeMounts[0].subPath", "a/..", 'must not contain ".."'),
+    (f"{C}.securityContext.runAsUser", -1, "must be between 0 and 2147483647"),
+    (f"{C}.securityContext.runAsGroup", 2**31, "must be between 0 and 2147483647"),
+    (f"{C}.lifecycle.stopSignal", "TERM", 'unknown signal "TERM", did you mean "SIGTERM"?'),
+    (f"{C}.lifecycle.stopSignal", "SIGRTMIN+16", "unknown signal"),
+    (f"{C}.lifecycle.stopSignal", "15", "unknown signal"),
+    ("spec.volumes[0].name", "A", "not a DNS label"),
+    ("spec.volumes[0].emptyDir.medium", "memory", 'did you mean "Memory"?'),
+    ("spec.volumes[0].emptyDir.medium", "HugePages-2Mi", "known to Kubernetes, not supported by pyrun yet"),
+    ("spec.volumes[0].emptyDir.sizeLimit", -1, "must not be negative"),
+    ("spec.volumes[0].emptyDir.sizeLimit", "1e400", "exponent beyond"),
+    ("spec.volumes[0].emptyDir.sizeLimit", 1e300, "exponent beyond"),
+    ("spec.volumes[0].emptyDir.sizeLimit", "1 Gi", "is not a quantity"),
+    ("spec.volumes[0].emptyDir.sizeLimit", True, "expected a quantity such as 64Mi, got boolean true"),
+    ("spec.volumes[1].hostPath.path", None, "required"),
+    ("spec.volumes[1].hostPath.path", "srv", "is relative"),
+    ("spec.volumes[1].hostPath.path", "/a/../b", 'must not contain ".."'),
+    ("spec.volumes[1].hostPath.type", "directory", 'did you mean "Directory"?'),
+]
+
+
+def put_key(pod: dict[str, Value], path: str, value: Value) -> dict[str, Value]:
+    """As `put`, and for `metadata.labels[any text]` too."""
+    field, bracket, key = path.partition("s[")
+    if bracket and field.startswith("metadata"):
+        return put(pod, f"{field}s", {key.removesuffix("]"): value})
+    return put(pod, path, value)
+
+
+@pytest.mark.parametrize(("path", "value", "message"), BAD)
+def test_rules(path: str, value: Value, message: str) -> None:
+    found = problems(put_key(small(), path, value))
+    assert found[0].startswith(f"{path}: ")
+    assert message in found[0]
+    # A volume that has lost its name is missed by its mount; nothing else may follow.
+    assert len(found) == 1 or (path == "spec.volumes[0].name" and len(found) == 2)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("metadata.name", "1.a-b.c"),
+        ("metadata.labels[a.b/C_d.e-f]", "X_1.2-z"),
+        ("metadata.annotations[a.B/c]", "any\ntext"),
+        (f"{C}.env[0].name", "a.b c-%"),
+        (f"{C}.ports[0].protocol", "SCTP"),
+        (f"{C}.ports[0].name", "a-1-b"),
+        (f"{C}.tty", True),
+        (f"{C}.imagePullPolicy", ""),
+        (f"{C}.volumeMounts[0].subPath", "a/..b/c"),
+        ("spec.volumes[0].emptyDir.medium", ""),
+        ("spec.volumes[0].emptyDir.sizeLimit", 0),
+        ("spec.terminationGracePeriodSeconds", 0),
+        ("metadata.uid", {"any": ["thing"]}),
+        ("status", 7),
+        *((f"{C}.lifecycle.stopSignal", name) for name in SIGNAL_NAMES),
+        *(("spec.volumes[1].hostPath.type", kind.value) for kind in HostPathType),
+    ],
+)
+def test_allowed(path: str, value: Value) -> None:
+    pod = load(put_key(small(), path, value))
+    assert load(dump_pod(pod)) == pod
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (
+            {"spec.hostPID": True, "spec.shareProcessNamespace": True},
+            "spec.shareProcessNamespace: cannot be true when hostPID is true",
+        ),
+        (
+            {f"{C}.securityContext.privileged": True, f"{C}.securityContext.allowPrivilegeEscalation": False},
+            f"{C}.securityContext.allowPrivilegeEscalation: cannot be false when privileged is true",
+        ),
+        (
+            {
+                f"{C}.securityContext.capabilities.add": ["CAP_SYS_ADMIN"],
+                f"{C}.securityContext.allowPrivilegeEscalation": False,
+            },
+            f"{C}.securityContext.allowPrivilegeEscalation: cannot be false when CAP_SYS_ADMIN is added",
+        ),
+        (
+            {f"{C}.securityContext.capabilities.drop": ["ALL", "NET_ADMINN"]},
+            f"{C}.securityContext.capabilities.drop[1]: "
+            'unknown capability "NET_ADMINN", did you mean "NET_ADMIN"?',
+        ),
+        (
+            {"spec.volumes[1].emptyDir": {}},
+            "spec.volumes[1].hostPath: a volume has only one source, and emptyDir is given too",
+        ),
+        (
+            {"spec.containers[1]": {"name": "c", "image": "y"}},
+            'spec.containers[1].name: "c" is given twice, first at spec.containers[0].name',
+        ),
+        (
+            {"spec.volumes[2]": {"name": "v"}},
+            'spec.volumes[2].name: "v" is given twice, first at spec.volumes[0].name',
+        ),
+        (
+            {f"{C}.volumeMounts[1]": {"name": "h", "mountPath": "//v/./"}},
+            f'{C}.volumeMounts[1].mountPath: "/v" is given twice, first at {C}.volumeMounts[0].mountPath',
+        ),
+        (
+            {f"{C}.ports": [{"containerPort": 1, "name": "a"}, {"containerPort": 2, "name": "a"}]},
+            f'{C}.ports[1].name: "a" is given twice, first at {C}.ports[0].name',
+        ),
+        (
+            {"metadata.annotations": {"a": "x" * 200_000, "b": "x" * 62_143}},
+            "metadata.annotations: take 262145 bytes together, at most 262144 may be",
+        ),
+    ],
+)
+def test_rules_between_fields(values: dict[str, Value], expected: str) -> None:
+    pod = small()
+    for path, value in values.items():
+        pod = put(pod, path, value)
+    assert problems(pod) == [expected]
+
+
+def test_what_kubernetes_allows_between_fields() -> None:
+    pod = put(put(small(), "spec.hostNetwork", True), "spec.hostname", "www")
+    pod = put(pod, f"{C}.ports", [{"containerPort": 80}, {"containerPort": 80, "protocol": "UDP"}])
+    pod = put(pod, f"{C}.env", [{"name": "A", "value": "1"}, {"name": "A", "value": "2"}])
+    pod = put(pod, "metadata.annotations", {"a": "x" * 262_143})
+    assert load(pod).spec.hostname == "www"
+
+
+def test_all_problems_are_told_at_once() -> None:
+    pod = small()
+    for path in ("spec.hostPid", f"{C}.imagee", "metadata.nam"):
+        pod = put(pod, path, 1)
+    pod = put(pod, f"{C}.image", 5)
+    assert len(problems(pod)) == 4
+    many = put(small(), f"{C}.env", [{"name": "="}] * (MAX_PROBLEMS + 50))
+    assert len(problems(many)) == MAX_PROBLEMS + 1
+
+
+@pytest.mark.parametrize("kind", [*sorted(OTHER_KINDS), "DeploymentList"])
+def test_other_kinds_are_refused_by_name(kind: str) -> None:
+    assert problems({"apiVersion": "x/v1", "kind": kind}) == [f"kind: kind {kind} is not supported yet"]
+
+
+@pytest.mark.parametrize(("kind", "hint"), [("pod", "Pod"), ("Deploymnet", "Deployment"), ("list", "List")])
+def test_unknown_kinds(kind: str, hint: str) -> None:
+    assert problems({"apiVersion": "v1", "kind": kind}) == [
+        f'kind: unknown kind "{kind}", did you mean "{hint}"?'
+    ]
+
+
+def test_nothing_of_the_text_reaches_a_terminal_raw() -> None:
+    pod = put(small(), "metadata.name", "\x1b[2J")
+    pod["\x1b[2J"] = 1
+    pod = put(pod, "metadata.annotations", {"\x1b": "x"})
+    assert all(line.isprintable() for line in problems(pod))
+    assert all(line.isprintable() for line in problems({"kind": "\x1b"}))
+
+
+# Properties
+
+LABEL = st.from_regex(r"[a-z0-9]([-a-z0-9]{0,20}[a-z0-9])?", fullmatch=True)
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
+PATH = st.lists(st.text(string.ascii_letters + "._- ", min_size=1, max_size=8), min_size=1, max_size=3).map(
+    "/".join
+)
+PATHS = PATH.filter(lambda path: ".." not in path.split("/"))
+ABSOLUTE = PATHS.map("/{}".format)
+NAMES = st.lists(LABEL, min_size=1, max_size=3, unique=True)
+VARIABLE = st.text(string.printable[:95].replace("=", ""), min_size=1, max_size=10)
+PORT_NAME = st.from_regex(r"[a-z][a-z0-9]{0,10}", fullmatch=True)
+IDS = st.none() | st.integers(0, 2**31 - 1)
+CAPABILITY_SETS = st.lists(st.sampled_from(sorted(CAPABILITY_NAMES | {"ALL"})), unique=True, max_size=3).map(
+    tuple
+)
+COMMAND = st.none() | st.lists(TEXT, min_size=1, max_size=3).map(tuple)
+SECURITY = st.builds(
+    SecurityContext,
+    run_as_user=IDS,
+    run_as_group=IDS,
+    privileged=st.booleans(),
+    capabilities=st.builds(Capabilities, add=CAPABILITY_SETS, drop=CAPABILITY_SETS),
+    read_only_root_filesystem=st.booleans(),
+    allow_privilege_escalation=st.sampled_from([None, True, False]),
+).filter(
+    lambda context: (
+        context.allow_privilege_escalation is not False
+        or not (context.privileged or "SYS_ADMIN" in context.capabilities.add)
+    )
+)
+SOURCES = st.builds(
+    EmptyDir, memory=st.booleans(), size_limit=st.none() | st.integers(1, 2**63 - 1)
+) | st.builds(HostPath, path=ABSOLUTE, type=st.sampled_from(HostPathType))
+MOUNT_POINTS = ABSOLUTE.filter(lambda path: path.strip("/.") != "")
+
+
+def containers(name: str, volumes: list[str]) -> st.SearchStrategy[Container]:
+    mounts = st.lists(
+        st.builds(
+            VolumeMount,
+            name=st.sampled_from(volumes),
+            mount_path=MOUNT_POINTS,
+            read_only=st.booleans(),
+            sub_path=st.just("") | PATHS.filter(lambda path: not path.startswith("/")),
+        ),
+        max_size=3,
+        unique_by=lambda mount: [
+            part for part in mount.mount_path.split("/") if part not in ("", ".")
+        ].__repr__(),
+    )
+    ports = st.lists(
+        st.builds(
+            ContainerPort,
+            container_port=st.integers(1, 65535),
+            name=PORT_NAME,
+            protocol=st.sampled_from(["TCP", "UDP", "SCTP"]),
+        ),
+        max_size=3,
+        unique_by=lambda port: port.name,
+    )
+    return st.builds(
+        Container,
+        name=st.just(name),
+        image=TEXT.filter(lambda text: text.strip() == text != ""),
+        image_pull_policy=st.sampled_from(PullPolicy),
+        command=COMMAND,
+        args=COMMAND,
+        env=st.lists(st.builds(EnvVar, name=VARIABLE, value=TEXT), max_size=3).map(tuple),
+        working_dir=st.just("") | ABSOLUTE,
+        ports=ports.map(tuple),
+        volume_mounts=mounts.map(tuple),
+        stdin=st.booleans(),
+        tty=st.booleans(),
+        stop_signal=st.sampled_from(["", *SIGNAL_NAMES]),
+        security_context=SECURITY,
+    )
+
+
+@st.composite
+def pods(draw: st.DrawFn) -> Pod:
+    volumes = draw(NAMES)
+    share = draw(st.booleans())
+    return Pod(
+        metadata=Metadata(
+            name=draw(LABEL),
+            generate_name=draw(st.just("") | LABEL.map("{}-".format)),
+            namespace=draw(LABEL),
+            labels=draw(st.dictionaries(LABEL, st.just("") | LABEL, max_size=3)),
+            annotations=draw(st.dictionaries(LABEL, TEXT, max_size=3)),
+        ),
+        spec=PodSpec(
+            containers=tuple(draw(containers(name, volumes)) for name in draw(NAMES)),
+            volumes=tuple(Volume(name=name, source=draw(SOURCES)) for name in volumes),
+            hostname=draw(st.just("") | LABEL),
+            share_process_namespace=share,
+            host_network=draw(st.booleans()),
+            host_pid=not share and draw(st.booleans()),
+            host_ipc=draw(st.booleans()),
+            restart_policy=draw(st.sampled_from(RestartPolicy)),
+            termination_grace_period_seconds=draw(st.integers(0, 2**63 - 1)),
+        ),
+    )
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much], deadline=None)
+@given(pods())
+def test_what_is_dumped_loads_as_the_same_pod(pod: Pod) -> None:
+    assert load_pods(to_yaml(dump_pod(pod)), "x") == (pod,)
+    assert load_pods(to_json(dump_pod(pod)), "x") == (pod,)
+
+
+def test_the_dump_of_the_full_pod() -> None:
+    dumped = dump_pod(EXPECTED)
+    assert load_pods(to_yaml(dumped), "x") == (EXPECTED,)
+    assert dumped["kind"] == "Pod"
+    assert "sizeLimit: 1536Mi" in to_yaml(dumped)
+    assert "imagePullPolicy: Always" in to_yaml(dumped)
+
+
+FIELDS = sorted({row.path.split(".")[-1].removesuffix("[]") for row in rows()})
+ANY = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=10)
+    | st.sampled_from(["Pod", "v1", "64Mi"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(FIELDS) | st.text(max_size=5), inner, max_size=5)
+    ),
+    max_leaves=15,
+)
+
+
+def loads_or_tells(text: str) -> None:
+    try:
+        assert load_pods(text, "x")
+    except ManifestError as error:
+        assert error.problems
+        assert str(error).isascii() or str(error)
+
+
+@settings(deadline=None)
+@given(ANY)
+def test_arbitrary_values_load_or_have_problems(value: Value) -> None:
+    loads_or_tells(to_yaml(value))
+    loads_or_tells(to_json(value))
+
+
+@settings(deadline=None)
+@given(path=st.sampled_from([place_of(row.path) for row in rows()]), value=ANY)
+def test_arbitrary_values_in_every_field_load_or_have_problems(path: str, value: Value) -> None:
+    loads_or_tells(to_json(put(small(), path, value)))
