@@ -32,7 +32,9 @@ def write(group: str, name: str, data: str) -> None:
 
 def events(group: str) -> dict[str, int]:
     """Return cgroup.events as numbers: `populated` and `frozen`."""
-    return {key: int(value) for key, value in (line.split() for line in read(group, "cgroup.events").splitlines())}
+    return {
+        key: int(value) for key, value in (line.split() for line in read(group, "cgroup.events").splitlines())
+    }
 
 
 def processes(group: str) -> tuple[int, ...]:

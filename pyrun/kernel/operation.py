@@ -12,15 +12,18 @@ import os
 
 import msgspec
 
+from pyrun.kernel.observer import Observer, Silent
+
 
 class Results:
     """What the operations of one transaction have learnt, by name.
 
     Values are strings or integers. File descriptors are kept apart, because they must be closed: they are
-    owned by this object and live until `close`.
+    owned by this object and live until `close`. `observer` hears of each step that is applied.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, observer: Observer | None = None) -> None:
+        self.observer: Observer = observer or Silent()
         self._values: dict[str, str | int] = {}
         self._fds: dict[str, int] = {}
 
@@ -54,7 +57,7 @@ class Results:
             os.close(self._fds.popitem()[1])
 
 
-class Step(msgspec.Struct, frozen=True, tag=True):
+class Step(msgspec.Struct, frozen=True, tag=True, tag_field="op"):
     """One line of a plan that runs inside a new process, whose end undoes it."""
 
     def describe(self) -> str:

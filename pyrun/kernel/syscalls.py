@@ -132,7 +132,7 @@ def move_mount(from_dfd: int, from_path: str, to_dfd: int, to_path: str, flags: 
         raise _failure("move_mount", to_path or from_path)
 
 
-def mount_setattr(  # noqa: PLR0913 - the kernel's own arguments
+def mount_setattr(
     dfd: int, path: str, flags: int, *, attr_set: int = 0, attr_clr: int = 0, propagation: int = 0
 ) -> None:
     """mount_setattr(2): MOUNT_ATTR_* to set and clear; propagation MS_PRIVATE and its kin or 0."""

@@ -34,7 +34,9 @@ def limits_within(host: tuple[Rlimit, ...]) -> tuple[Rlimit, ...]:
     """Return the wanted limits, none above the hard limit of the host."""
     ceilings = {limit.name: limit.hard for limit in host}
     return tuple(
-        Rlimit(w.name, _lower(w.soft, ceilings.get(w.name, w.hard)), _lower(w.hard, ceilings.get(w.name, w.hard)))
+        Rlimit(
+            w.name, _lower(w.soft, ceilings.get(w.name, w.hard)), _lower(w.hard, ceilings.get(w.name, w.hard))
+        )
         for w in WANTED
     )
 

@@ -33,7 +33,8 @@ def resolve_account(user: str, group: int | None, passwd: str, group_file: str) 
     entry = _passwd_entry(name or "0", passwd)
     if entry is None and not name.isdecimal():
         raise PyrunError(
-            f'user "{name}" is not in /etc/passwd of the image', hint="give a number, or add the user to the image"
+            f'user "{name}" is not in /etc/passwd of the image',
+            hint="give a number, or add the user to the image",
         )
     login, uid, gid, home = entry or ("", int(name), 0, "/")
     supplementary: tuple[int, ...] = ()
@@ -49,7 +50,12 @@ def resolve_account(user: str, group: int | None, passwd: str, group_file: str) 
 def _passwd_entry(name: str, passwd: str) -> tuple[str, int, int, str] | None:
     for line in passwd.splitlines():
         fields = line.split(":")
-        if len(fields) >= 6 and fields[2].isdecimal() and fields[3].isdecimal() and name in (fields[0], fields[2]):
+        if (
+            len(fields) >= 6
+            and fields[2].isdecimal()
+            and fields[3].isdecimal()
+            and name in (fields[0], fields[2])
+        ):
             return fields[0], int(fields[2]), int(fields[3]), fields[5]
     return None
 
@@ -62,7 +68,8 @@ def _group_id(name: str, group_file: str) -> int:
         if len(fields) >= 3 and fields[0] == name and fields[2].isdecimal():
             return int(fields[2])
     raise PyrunError(
-        f'group "{name}" is not in /etc/group of the image', hint="give a number, or add the group to the image"
+        f'group "{name}" is not in /etc/group of the image',
+        hint="give a number, or add the group to the image",
     )
 
 

@@ -69,7 +69,7 @@ class NetworkConfig(msgspec.Struct, frozen=True, kw_only=True):
     def network(self) -> IPv4Network:
         """The subnet as a value one can calculate with."""
         # Imported where used: two milliseconds that commands without a network need not spend.
-        from ipaddress import IPv4Network  # noqa: PLC0415
+        from ipaddress import IPv4Network
 
         return IPv4Network(self.subnet)
 
@@ -101,7 +101,7 @@ class NetworkConfig(msgspec.Struct, frozen=True, kw_only=True):
         """
         digits = pod_uid.replace("-", "").lower()
         if not re.fullmatch(r"[0-9a-f]{32}", digits):
-            import hashlib  # noqa: PLC0415 - uids are UUIDs nearly always, and OpenSSL is slow to load
+            import hashlib
 
             digits = hashlib.sha256(pod_uid.encode()).hexdigest()
         return (self.link_prefix + digits)[:LINK_NAME_LENGTH]
@@ -109,7 +109,7 @@ class NetworkConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 def parse_subnet(text: str) -> str:
     """Return the subnet as address/length; InputError unless Pods can live in it."""
-    from ipaddress import IPv4Network  # noqa: PLC0415
+    from ipaddress import IPv4Network
 
     hint = f"give an IPv4 network such as {DEFAULT_SUBNET} with --subnet or PYRUN_SUBNET"
     try:
@@ -134,6 +134,6 @@ def _identifier(text: str) -> str:
 
 
 def _mark_of(instance: str) -> str:
-    from binascii import crc32  # noqa: PLC0415
+    from binascii import crc32
 
     return f"{crc32(instance.encode()):08x}"

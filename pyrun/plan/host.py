@@ -1,0 +1,20 @@
+"""What a plan needs to know of the host; read once, before planning."""
+
+from __future__ import annotations
+
+import msgspec
+
+from pyrun.security.limits import Rlimit
+from pyrun.spec.layout import Layout
+from pyrun.spec.network import NetworkConfig
+
+
+class HostFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """The host as a planner sees it. `capabilities` is the bounding set: the most a container can get."""
+
+    layout: Layout
+    cgroup_mount: str
+    capabilities: tuple[str, ...]
+    limits: tuple[Rlimit, ...]
+    network: NetworkConfig
+    hostname: str

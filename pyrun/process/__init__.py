@@ -1,0 +1,1 @@
+"""The choreography of processes: launcher, init, gate, channel, waiting by pidfd."""

@@ -1,0 +1,1 @@
+"""The container's file system: overlay, mounts, /dev, volumes, masked paths, pivot_root."""

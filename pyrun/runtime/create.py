@@ -1,0 +1,248 @@
+"""Making a Pod whole, or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import uuid
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from pyrun.errors import ImageError, Unsupported
+from pyrun.kernel.observer import Observer
+from pyrun.kernel.operation import Operation, Results
+from pyrun.kernel.proc import ProcessIdentity, boot_id
+from pyrun.plan.container import missing_capabilities, plan_container, plan_start
+from pyrun.plan.convert import container_of, image_from_directory, root_directory, sandbox_of
+from pyrun.plan.host import HostFacts
+from pyrun.plan.sandbox import plan_sandbox, sandbox_facts
+from pyrun.runtime.clock import now, rfc3339
+from pyrun.runtime.pods import ContainerKey, PodDirectory, pod_lock, require_sandbox
+from pyrun.runtime.remove import recover, remove_locked, remove_pod
+from pyrun.spec.container import ContainerConfig
+from pyrun.spec.image import Image
+from pyrun.spec.layout import Layout
+from pyrun.spec.pod import Container, Pod, PullPolicy
+from pyrun.spec.sandbox import SandboxConfig
+from pyrun.state import transaction
+from pyrun.state.files import write_atomically
+from pyrun.state.records import ContainerRecord, SandboxRecord, write_record
+
+if TYPE_CHECKING:
+    from pyrun.images.store import ImageStore
+
+_SUFFIX = "bcdfghjklmnpqrstvwxz2456789"
+"""The letters of generated names: Kubernetes' own, from which no word can be formed."""
+
+
+class PodPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """All of a Pod that is known before the first effect."""
+
+    pod: Pod
+    uid: str
+    sandbox: SandboxConfig
+    containers: tuple[ContainerConfig, ...]
+    facts: HostFacts
+
+    def sandbox_operations(self) -> tuple[Operation, ...]:
+        """The operations of the sandbox."""
+        return plan_sandbox(self.sandbox, self.facts)
+
+    def container_operations(self, config: ContainerConfig, attempt: int = 0) -> tuple[Operation, ...]:
+        """The operations that create one container."""
+        return plan_container(config, sandbox_facts(self.sandbox, self.facts), self.facts, attempt)
+
+    def start_operations(self, config: ContainerConfig, attempt: int = 0) -> tuple[Operation, ...]:
+        """The operation that starts one container."""
+        return plan_start(config, sandbox_facts(self.sandbox, self.facts), attempt)
+
+    def all_operations(self) -> tuple[Operation, ...]:
+        """Every operation in the order of application."""
+        return (
+            *self.sandbox_operations(),
+            *(o for config in self.containers for o in self.container_operations(config)),
+            *(o for config in self.containers for o in self.start_operations(config)),
+        )
+
+
+def named(pod: Pod) -> Pod:
+    """Return the Pod with a name: five random letters after `generateName` when it has none."""
+    metadata = pod.metadata
+    if metadata.name:
+        return pod
+    suffix = "".join(secrets.choice(_SUFFIX) for _ in range(5))
+    return msgspec.structs.replace(
+        pod, metadata=msgspec.structs.replace(metadata, name=f"{metadata.generate_name[:58]}{suffix}")
+    )
+
+
+def plan_pod(pod: Pod, uid: str, facts: HostFacts, images: Callable[[Pod, Container], Image]) -> PodPlan:
+    """Return the plan of a Pod. `images` finds the image of a container."""
+    return PodPlan(
+        pod=pod,
+        uid=uid,
+        sandbox=sandbox_of(pod, uid),
+        containers=tuple(
+            container_of(pod, c, images(pod, c), uid, facts.layout) for c in pod.spec.containers
+        ),
+        facts=facts,
+    )
+
+
+def stored_image(layout: Layout) -> Callable[[Pod, Container], Image]:
+    """Return a finder of images in the store of an instance, which pulls by the container's policy."""
+    from pyrun.images.store import ImageStore
+
+    store = ImageStore(layout.images)
+
+    def find(pod: Pod, container: Container) -> Image:
+        directory = root_directory(pod, container)
+        if directory is not None:
+            if not os.path.isdir(directory):
+                raise ImageError(
+                    f'container "{container.name}": root file system {directory} is not a directory',
+                    hint="correct its rootfs.pyrun.io annotation",
+                )
+            return image_from_directory(directory)
+        return _by_policy(store, container)
+
+    return find
+
+
+def _by_policy(store: ImageStore, container: Container) -> Image:
+    # A local image satisfies Always too when its registry cannot be asked; what is missing is pulled unless Never.
+    try:
+        return store.resolve(container.image)
+    except ImageError as error:
+        if container.image_pull_policy is PullPolicy.NEVER:
+            raise ImageError(
+                f'container "{container.name}": {error}, and its imagePullPolicy is Never', hint=error.hint
+            ) from None
+    return store.pull(container.image)
+
+
+def create_pod(pod: Pod, facts: HostFacts, observer: Observer | None = None) -> PodDirectory:
+    """Make a Pod and start its containers; when anything fails nothing of it is left.
+
+    1. What earlier crashes left half made is undone.
+    2. Name, images and rights are settled: input errors end here, before any effect.
+    3. The sandbox is made. 4. Each container is created. 5. Each is started. 6. The Pod is marked complete.
+    """
+    recover(facts.layout)
+    pod = named(pod)
+    plan = plan_pod(pod, str(uuid.uuid4()), facts, stored_image(facts.layout))
+    refuse_missing_capabilities(plan)
+    directory = PodDirectory(facts.layout, plan.uid)
+    os.makedirs(directory.path, mode=0o700)
+    with pod_lock(directory):
+        try:
+            _make(plan, directory, Results(observer))
+        except BaseException:
+            remove_locked(directory)
+            raise
+    return directory
+
+
+def refuse_missing_capabilities(plan: PodPlan) -> None:
+    """Raise Unsupported when a container asks for a capability that this host cannot give."""
+    for config in plan.containers:
+        missing = missing_capabilities(config, plan.facts)
+        if missing:
+            raise Unsupported(
+                f'container "{config.name}" asks for capabilities this host does not have: {", ".join(missing)}',
+                hint="drop them, or give them to pyrun's own bounding set",
+            )
+
+
+def _make(plan: PodPlan, directory: PodDirectory, results: Results) -> None:
+    try:
+        make_sandbox(plan, directory, results)
+        for config in plan.containers:
+            create_container(plan, config, directory, results)
+        for config in plan.containers:
+            start_container(plan, config, directory, results)
+        write_atomically(directory.complete_path, b"")
+    finally:
+        results.close()
+
+
+def make_sandbox(plan: PodPlan, directory: PodDirectory, results: Results) -> None:
+    """Run the transaction of the sandbox and record it."""
+
+    def record() -> None:
+        write_record(
+            f"{directory.path}/sandbox.json",
+            SandboxRecord(
+                uid=plan.uid,
+                pod=plan.pod,
+                facts=sandbox_facts(plan.sandbox, plan.facts),
+                pause=_identity(results, "pause"),
+                address=results.text("address") if results.has("address") else "",
+                created_at=now(),
+            ),
+        )
+
+    transaction.run(plan.sandbox_operations(), directory.sandbox_journal(), results, record)
+
+
+def create_container(
+    plan: PodPlan, config: ContainerConfig, directory: PodDirectory, results: Results, attempt: int = 0
+) -> None:
+    """Run the transaction of one attempt of a container and record it."""
+    key: ContainerKey = (config.name, attempt)
+    path = directory.container_directory(key)
+    os.makedirs(path, mode=0o700)
+
+    def record() -> None:
+        write_record(
+            f"{path}/container.json",
+            ContainerRecord(
+                config=config,
+                attempt=attempt,
+                init=_identity(results, config.name),
+                monitor=_identity(results, f"{config.name}.monitor"),
+                created_at=now(),
+            ),
+        )
+
+    operations = plan.container_operations(config, attempt)
+    transaction.run(operations, directory.container_journal(key), results, record)
+
+
+def start_container(
+    plan: PodPlan, config: ContainerConfig, directory: PodDirectory, results: Results, attempt: int = 0
+) -> None:
+    """Start a created container and record when."""
+    key: ContainerKey = (config.name, attempt)
+
+    def record() -> None:
+        created = directory.container(key)
+        assert created is not None
+        started = rfc3339(results.number(f"{config.name}.started_at"))
+        path = f"{directory.container_directory(key)}/container.json"
+        write_record(path, msgspec.structs.replace(created, started_at=started))
+
+    operations = plan.start_operations(config, attempt)
+    transaction.run(operations, directory.container_journal(key), results, record)
+
+
+def _identity(results: Results, name: str) -> ProcessIdentity:
+    return ProcessIdentity(results.number(f"{name}.pid"), results.number(f"{name}.start_time"), boot_id())
+
+
+def create_pods(
+    pods: Sequence[Pod], facts: HostFacts, observer: Observer | None = None
+) -> list[tuple[PodDirectory, Pod]]:
+    """Make the Pods of one manifest; when one fails, those made before it are removed again."""
+    made: list[tuple[PodDirectory, Pod]] = []
+    try:
+        for pod in pods:
+            directory = create_pod(pod, facts, observer)
+            made.append((directory, require_sandbox(directory).pod))
+    except BaseException:
+        for directory, _ in reversed(made):
+            remove_pod(directory, force=True)
+        raise
+    return made

@@ -1,0 +1,35 @@
+"""Reading the facts of the host that plans are made from."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+from pyrun.cgroups import files
+from pyrun.errors import PyrunError
+from pyrun.plan.host import HostFacts
+from pyrun.security.capabilities import bounding_set
+from pyrun.security.limits import hard_limits
+from pyrun.spec.layout import Layout
+from pyrun.spec.network import NetworkConfig
+
+
+def require_root() -> None:
+    """Raise PyrunError unless this process may make namespaces and mounts."""
+    if os.geteuid() != 0:
+        raise PyrunError(
+            "pyrun makes namespaces, mounts and cgroups, which needs root",
+            hint="run it with sudo (pyrun plan, --help and version work without)",
+        )
+
+
+def read_host(layout: Layout, network: NetworkConfig) -> HostFacts:
+    """Return the facts of this host. Raises Unsupported when there is no cgroup v2 hierarchy."""
+    return HostFacts(
+        layout=layout,
+        cgroup_mount=files.unified_mount(),
+        capabilities=bounding_set(),
+        limits=hard_limits(),
+        network=network,
+        hostname=socket.gethostname(),
+    )

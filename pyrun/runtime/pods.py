@@ -1,0 +1,190 @@
+"""Pods on this host: found by name or id, their locks, what is recorded of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import msgspec
+
+from pyrun.errors import InputError, NotFound, StateError
+from pyrun.plan.host import HostFacts
+from pyrun.process.control import ExitRecord
+from pyrun.spec.layout import Layout
+from pyrun.state.files import list_directory
+from pyrun.state.journal import Journal
+from pyrun.state.locks import acquire, locked
+from pyrun.state.records import (
+    ContainerRecord,
+    SandboxRecord,
+    read_container,
+    read_exit,
+    read_sandbox,
+)
+
+LOCK_TIMEOUT = 60.0
+"""Seconds a command waits for another one on the same Pod."""
+
+ContainerKey = tuple[str, int]
+"""A container's name and the number of the attempt."""
+
+
+class PodDirectory(msgspec.Struct, frozen=True):
+    """The records of one Pod, found by its uid."""
+
+    layout: Layout
+    uid: str
+
+    @property
+    def path(self) -> str:
+        """The directory itself."""
+        return self.layout.pod_state(self.uid)
+
+    @property
+    def lock_path(self) -> str:
+        """The file whose lock is held while something of the Pod is made or removed."""
+        return f"{self.path}/lock"
+
+    @property
+    def complete_path(self) -> str:
+        """A file that is there once the whole Pod has been made."""
+        return f"{self.path}/complete"
+
+    @property
+    def complete(self) -> bool:
+        """Whether the Pod was made whole; if not, and its lock is free, it is a leftover of a crash."""
+        return os.path.exists(self.complete_path)
+
+    def sandbox_journal(self) -> Journal:
+        """The journal of the sandbox."""
+        return Journal(f"{self.path}/journal")
+
+    def container_directory(self, key: ContainerKey) -> str:
+        """The records of one attempt of a container."""
+        return self.layout.container_state(self.uid, *key)
+
+    def container_journal(self, key: ContainerKey) -> Journal:
+        """The journal of one attempt of a container."""
+        return Journal(f"{self.container_directory(key)}/journal")
+
+    def sandbox(self) -> SandboxRecord | None:
+        """The sandbox's record, None while it is being made."""
+        return read_sandbox(f"{self.path}/sandbox.json")
+
+    def container(self, key: ContainerKey) -> ContainerRecord | None:
+        """The record of an attempt, None while it is being made."""
+        return read_container(f"{self.container_directory(key)}/container.json")
+
+    def exit(self, key: ContainerKey) -> ExitRecord | None:
+        """The exit record of an attempt, None while it has none."""
+        return read_exit(f"{self.container_directory(key)}/exit.json")
+
+    def attempts(self) -> tuple[ContainerKey, ...]:
+        """All attempts of all containers, by name and number."""
+        base = f"{self.path}/containers"
+        return tuple(
+            (name, number)
+            for name in list_directory(base)
+            for number in sorted(
+                int(entry) for entry in list_directory(f"{base}/{name}") if entry.isdecimal()
+            )
+        )
+
+    def latest(self, name: str) -> ContainerKey | None:
+        """The last attempt of a container, None when there is none."""
+        keys = [key for key in self.attempts() if key[0] == name]
+        return keys[-1] if keys else None
+
+
+def pod_directories(layout: Layout) -> tuple[PodDirectory, ...]:
+    """Return all Pods there are records of, half-made ones too."""
+    return tuple(PodDirectory(layout, uid) for uid in list_directory(layout.pods))
+
+
+@contextmanager
+def pod_lock(pod: PodDirectory, timeout: float = LOCK_TIMEOUT) -> Iterator[None]:
+    """Hold a Pod's lock. Raises NotFound when the Pod goes meanwhile, Busy when it stays taken."""
+    try:
+        with locked(pod.lock_path, f"Pod {pod.uid}", timeout):
+            yield
+    except FileNotFoundError as error:
+        if error.filename != pod.lock_path:
+            raise
+        raise NotFound(f"Pod {pod.uid} is gone", hint="another command has removed it") from None
+
+
+def half_made(layout: Layout) -> Iterator[tuple[PodDirectory, int]]:
+    """Yield each Pod that a crash left half made, with a descriptor that holds its lock."""
+    for pod in pod_directories(layout):
+        if pod.complete:
+            continue
+        try:
+            fd = acquire(pod.lock_path, 0)
+        except FileNotFoundError:
+            continue
+        if fd is None:
+            continue  # somebody is making it right now
+        try:
+            if not pod.complete:
+                yield pod, fd
+        finally:
+            os.close(fd)
+
+
+def find(layout: Layout, reference: str, namespace: str | None = None) -> PodDirectory:
+    """Return the Pod with this name, uid or unique beginning of a uid.
+
+    Names come first; `namespace/name` or `namespace` choose among equal ones, `default` wins otherwise.
+    Raises NotFound, or InputError when more than one Pod is meant.
+    """
+    space, _, name = reference.rpartition("/")
+    claimed = _claims(layout, name, space or namespace or "")
+    if len(claimed) == 1:
+        return PodDirectory(layout, claimed[0])
+    if len(claimed) > 1:
+        raise InputError(
+            f'"{reference}" is the name of {len(claimed)} Pods', hint="say which: NAMESPACE/NAME, or the id"
+        )
+    uids = [uid for uid in list_directory(layout.pods) if uid.startswith(reference)] if reference else []
+    if len(uids) > 1:
+        raise InputError(f'"{reference}" is the beginning of {len(uids)} ids', hint="give more of it")
+    if not uids:
+        raise NotFound(f'no Pod is named "{reference}" or has an id that begins so', hint="see pyrun pod ls")
+    return PodDirectory(layout, uids[0])
+
+
+def _claims(layout: Layout, name: str, namespace: str) -> list[str]:
+    spaces = [namespace] if namespace else list_directory(f"{layout.state}/names")
+    found: dict[str, str] = {}
+    for space in spaces:
+        try:
+            with open(f"{layout.names(space)}/{name}", encoding="ascii") as file:
+                found[space] = file.read()
+        except OSError:
+            continue
+    if not namespace and "default" in found:
+        return [found["default"]]
+    return list(found.values())
+
+
+def require_sandbox(pod: PodDirectory) -> SandboxRecord:
+    """Return the sandbox's record; StateError when the Pod is half made."""
+    record = pod.sandbox()
+    if record is None:
+        raise StateError(
+            f"Pod {pod.uid} is being made, or was left half made",
+            hint=f"wait, or remove it: pyrun pod rm -f {pod.uid[:8]}",
+        )
+    return record
+
+
+class Host(msgspec.Struct, frozen=True):
+    """Where the verbs work: the facts of the host, which hold the layout of the instance."""
+
+    facts: HostFacts
+
+    @property
+    def layout(self) -> Layout:
+        """The layout of the instance."""
+        return self.facts.layout

@@ -1,0 +1,84 @@
+"""Removing a Pod: undoing its journals, containers first, and then being sure that its processes are gone."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from pyrun.errors import Conflict, PyrunError
+from pyrun.kernel.proc import ProcessIdentity, has_ended
+from pyrun.rootfs.directories import remove_tree
+from pyrun.runtime.collect import collect_orphans
+from pyrun.runtime.pods import LOCK_TIMEOUT, PodDirectory, half_made, pod_lock
+from pyrun.runtime.status import running_containers
+from pyrun.spec.layout import Layout
+from pyrun.state import transaction
+
+END_TIMEOUT = 5.0
+"""Seconds for the processes of a Pod to end after their cgroups are empty."""
+
+
+def remove_pod(pod: PodDirectory, *, force: bool = False) -> None:
+    """Remove a Pod with all it has. Raises Conflict when containers run and `force` is not set."""
+    with pod_lock(pod, LOCK_TIMEOUT):
+        running = [] if force else running_containers(pod)
+        if running:
+            raise Conflict(
+                f"Pod {_name(pod)} has running containers: {', '.join(running)}",
+                hint=f"stop it first (pyrun pod stop {_name(pod)}), or kill and remove it with -f",
+            )
+        remove_locked(pod)
+
+
+def remove_locked(pod: PodDirectory) -> None:
+    """Remove a Pod whose lock the caller holds: undo its journals in reverse, then delete its records."""
+    processes = _processes(pod)
+    pidfds = [fd for process in processes if (fd := process.open()) is not None]
+    try:
+        for key in reversed(pod.attempts()):
+            transaction.undo(pod.container_journal(key))
+        transaction.undo(pod.sandbox_journal())
+        _wait_until_ended(pidfds)
+    finally:
+        for fd in pidfds:
+            os.close(fd)
+    remove_tree(pod.path)
+
+
+def _processes(pod: PodDirectory) -> list[ProcessIdentity]:
+    found = []
+    sandbox = pod.sandbox()
+    if sandbox is not None:
+        found.append(sandbox.pause)
+    for key in pod.attempts():
+        container = pod.container(key)
+        if container is not None:
+            found += [container.init, container.monitor]
+    return found
+
+
+def _wait_until_ended(pidfds: list[int]) -> None:
+    """Wait for the last moments of processes whose cgroups are empty already.
+
+    A PID namespace's first process leaves its cgroup before it has waited for everyone else in the namespace,
+    and an init whose monitor was killed waits to be reaped by the host's PID 1.
+    """
+    deadline = time.monotonic() + END_TIMEOUT
+    for pidfd in pidfds:
+        if not has_ended(pidfd, max(deadline - time.monotonic(), 0)):
+            raise PyrunError(
+                f"a process of the Pod has left its cgroup but not ended within {END_TIMEOUT:g} s",
+                hint="the host's PID 1 does not reap orphans; pyrun check says more",
+            )
+
+
+def _name(pod: PodDirectory) -> str:
+    sandbox = pod.sandbox()
+    return sandbox.pod.metadata.name if sandbox is not None else pod.uid
+
+
+def recover(layout: Layout) -> None:
+    """Undo every Pod that a crash left half made, and collect files on disk that no record owns any more."""
+    for pod, _ in half_made(layout):
+        remove_locked(pod)
+    collect_orphans(layout)

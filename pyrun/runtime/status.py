@@ -1,0 +1,202 @@
+"""The status of a Pod, derived from the kernel and the records each time it is asked for.
+
+The words and the shape are those of a Kubernetes PodStatus (core/v1), so that anything that reads one reads this.
+"""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+from pyrun.cgroups import group
+from pyrun.plan.sandbox import container_leaf
+from pyrun.process.control import ExitRecord
+from pyrun.runtime.pods import ContainerKey, PodDirectory
+from pyrun.state.records import ContainerRecord, SandboxRecord
+
+MONITOR_LOST = 255
+"""The exit code of a container whose monitor died, and its status with it."""
+
+
+class Phase(enum.Enum):
+    """Where a Pod is in its life."""
+
+    PENDING = "Pending"
+    RUNNING = "Running"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+    UNKNOWN = "Unknown"
+
+
+class KubernetesValue(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
+    """Base of the values that are printed as Kubernetes spells them."""
+
+
+class Waiting(KubernetesValue, frozen=True, kw_only=True):
+    """Not started yet."""
+
+    reason: str
+
+
+class Running(KubernetesValue, frozen=True, kw_only=True):
+    """Its program runs."""
+
+    started_at: str
+
+
+class Terminated(KubernetesValue, frozen=True, kw_only=True):
+    """Its program has ended."""
+
+    exit_code: int
+    reason: str
+    signal: int = 0
+    started_at: str = ""
+    finished_at: str = ""
+    # 0 is an exit code worth printing, so the defaults are kept in the output by `dump`.
+
+
+class ContainerState(KubernetesValue, frozen=True, kw_only=True):
+    """Exactly one of the three is set."""
+
+    waiting: Waiting | None = None
+    running: Running | None = None
+    terminated: Terminated | None = None
+
+
+class ContainerStatus(KubernetesValue, frozen=True, kw_only=True):
+    """One container, its latest attempt."""
+
+    name: str
+    state: ContainerState
+    image: str
+    image_id: str = msgspec.field(name="imageID", default="")
+    container_id: str = msgspec.field(name="containerID", default="")
+    ready: bool
+    started: bool
+    restart_count: int
+
+
+class Condition(KubernetesValue, frozen=True, kw_only=True):
+    """One condition of a Pod; `status` is True or False as a word."""
+
+    type: str
+    status: str
+    reason: str = ""
+    message: str = ""
+
+
+class PodIP(KubernetesValue, frozen=True, kw_only=True):
+    """One address of a Pod."""
+
+    ip: str
+
+
+class PodStatus(KubernetesValue, frozen=True, kw_only=True):
+    """A Pod as it is now."""
+
+    phase: Phase
+    conditions: tuple[Condition, ...]
+    pod_ip: str = msgspec.field(name="podIP", default="")
+    pod_ips: tuple[PodIP, ...] = msgspec.field(name="podIPs", default=())
+    start_time: str = ""
+    container_statuses: tuple[ContainerStatus, ...]
+
+
+def pod_status(pod: PodDirectory, sandbox: SandboxRecord) -> PodStatus:
+    """Return the status of a Pod."""
+    statuses = tuple(container_status(pod, sandbox, c.name) for c in sandbox.pod.spec.containers)
+    alive = sandbox.pause.alive()
+    ready = alive and all(status.ready for status in statuses)
+    return PodStatus(
+        phase=_phase(statuses),
+        conditions=(
+            _condition("PodReadyToStartContainers", alive, "" if alive else "SandboxStopped"),
+            _condition("Initialized", True, ""),
+            _condition("ContainersReady", ready, "" if ready else "ContainersNotReady"),
+            _condition("Ready", ready, "" if ready else "ContainersNotReady"),
+        ),
+        pod_ip=sandbox.address,
+        pod_ips=(PodIP(ip=sandbox.address),) if sandbox.address else (),
+        start_time=sandbox.created_at,
+        container_statuses=statuses,
+    )
+
+
+def _condition(kind: str, value: bool, reason: str) -> Condition:
+    return Condition(type=kind, status=str(value), reason=reason)
+
+
+def container_status(pod: PodDirectory, sandbox: SandboxRecord, name: str) -> ContainerStatus:
+    """Return the status of the latest attempt of a container."""
+    key = pod.latest(name)
+    record = pod.container(key) if key is not None else None
+    image = next(c.image for c in sandbox.pod.spec.containers if c.name == name)
+    if key is None or record is None:
+        state = ContainerState(waiting=Waiting(reason="ContainerCreating"))
+        return ContainerStatus(
+            name=name, state=state, image=image, ready=False, started=False, restart_count=0
+        )
+    state = _state(pod, key, record, sandbox)
+    running = state.running is not None
+    return ContainerStatus(
+        name=name,
+        state=state,
+        image=image,
+        image_id=record.config.image_id,
+        container_id=f"pyrun://{pod.uid}/{name}/{record.attempt}",
+        ready=running,
+        started=running,
+        restart_count=record.attempt,
+    )
+
+
+def _state(
+    pod: PodDirectory, key: ContainerKey, record: ContainerRecord, sandbox: SandboxRecord
+) -> ContainerState:
+    # The monitor writes the exit record before it ends, so the record is looked for after its end too.
+    ended = pod.exit(key)
+    if ended is None and not record.monitor.alive():
+        ended = pod.exit(key) or ExitRecord(MONITOR_LOST, 0, "", 0)
+        if ended.finished_at == "":
+            return ContainerState(terminated=_terminated(record, ended, "MonitorLost"))
+    if ended is not None:
+        return ContainerState(
+            terminated=_terminated(record, ended, "Completed" if ended.exit_code == 0 else "Error")
+        )
+    if not record.started_at:
+        return ContainerState(waiting=Waiting(reason="Created"))
+    if group.is_frozen(f"{sandbox.facts.cgroup}/{container_leaf(key[0])}"):
+        return ContainerState(waiting=Waiting(reason="Paused"))
+    return ContainerState(running=Running(started_at=record.started_at))
+
+
+def _terminated(record: ContainerRecord, ended: ExitRecord, reason: str) -> Terminated:
+    return Terminated(
+        exit_code=ended.exit_code,
+        signal=ended.signal,
+        reason=reason,
+        started_at=record.started_at,
+        finished_at=ended.finished_at,
+    )
+
+
+def _phase(statuses: tuple[ContainerStatus, ...]) -> Phase:
+    ended = [status.state.terminated for status in statuses if status.state.terminated is not None]
+    if len(ended) == len(statuses):
+        return Phase.SUCCEEDED if all(state.exit_code == 0 for state in ended) else Phase.FAILED
+    created = any(s.state.waiting is not None and s.state.waiting.reason != "Paused" for s in statuses)
+    return (
+        Phase.PENDING
+        if created and not ended and not any(s.state.running for s in statuses)
+        else Phase.RUNNING
+    )
+
+
+def running_containers(pod: PodDirectory) -> list[str]:
+    """Return the names of the containers that have not ended."""
+    sandbox = pod.sandbox()
+    if sandbox is None:
+        return []
+    statuses = pod_status(pod, sandbox).container_statuses
+    return [status.name for status in statuses if status.state.terminated is None]

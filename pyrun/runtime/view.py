@@ -1,0 +1,91 @@
+"""Pods as they are listed: the manifest with its status, as Kubernetes spells a Pod."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from pyrun.errors import StateError
+from pyrun.manifest import dump_pod
+from pyrun.runtime.clock import parse_rfc3339
+from pyrun.runtime.pods import PodDirectory, pod_directories
+from pyrun.runtime.status import KubernetesValue, Phase, PodStatus, pod_status
+from pyrun.spec.layout import Layout
+from pyrun.spec.pod import Pod
+
+
+class ViewMetadata(KubernetesValue, frozen=True, kw_only=True):
+    """Metadata of a Pod that exists."""
+
+    name: str
+    namespace: str
+    uid: str
+    creation_timestamp: str
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+
+
+class PodView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A Pod with its status."""
+
+    api_version: str = "v1"
+    kind: str = "Pod"
+    metadata: ViewMetadata
+    spec: Any
+    status: PodStatus
+
+    def created(self) -> float:
+        """When the Pod was made, in seconds since 1970."""
+        return parse_rfc3339(self.metadata.creation_timestamp)
+
+    def display_status(self) -> str:
+        """The one word a person looks for, as kubectl forms it."""
+        statuses = self.status.container_statuses
+        for status in statuses:
+            if status.state.waiting is not None:
+                return status.state.waiting.reason
+        if self.status.phase is not Phase.RUNNING:
+            reasons = {s.state.terminated.reason for s in statuses if s.state.terminated is not None}
+            return "Completed" if self.status.phase is Phase.SUCCEEDED else sorted(reasons - {"Completed"})[0]
+        return self.status.phase.value
+
+
+def view_of(pod: PodDirectory) -> PodView | None:
+    """Return a Pod with its status, None while it is being made or removed."""
+    sandbox = pod.sandbox()
+    if sandbox is None or not pod.complete:
+        return None
+    metadata = sandbox.pod.metadata
+    return PodView(
+        metadata=ViewMetadata(
+            name=metadata.name,
+            namespace=metadata.namespace,
+            uid=sandbox.uid,
+            creation_timestamp=sandbox.created_at,
+            labels=metadata.labels,
+            annotations=metadata.annotations,
+        ),
+        spec=spec_as_text(sandbox.pod),
+        status=pod_status(pod, sandbox),
+    )
+
+
+def spec_as_text(pod: Pod) -> Any:
+    """Return the spec as Kubernetes spells it."""
+    return dump_pod(pod)["spec"]
+
+
+def list_pods(layout: Layout) -> tuple[PodView, ...]:
+    """Return all whole Pods, oldest first. A Pod that cannot be read is an error that names it."""
+    views = []
+    for pod in pod_directories(layout):
+        try:
+            view = view_of(pod)
+        except StateError:
+            if not pod.complete:  # it was removed while we looked
+                continue
+            raise
+        if view is not None:
+            views.append(view)
+    return tuple(sorted(views, key=lambda view: view.metadata.creation_timestamp))

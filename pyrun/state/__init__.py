@@ -1,0 +1,1 @@
+"""Where records live: atomic writes, locks, the journal, and the transaction that drives it."""

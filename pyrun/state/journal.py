@@ -1,0 +1,93 @@
+"""The journal: what a transaction is about to do, written before it does it.
+
+One JSON line an operation, then `{"committed":true}`. A line that was cut short by a crash was not yet applied,
+because the operation starts only when its line is complete; it is ignored.
+"""
+
+from __future__ import annotations
+
+import os
+
+import msgspec
+
+from pyrun.cgroups.group import CreateCgroup
+from pyrun.errors import StateError
+from pyrun.network.etc_files import WriteEtcFiles
+from pyrun.network.operations import ConnectPod, EnsureNetwork, LeaseAddress
+from pyrun.process.container import SpawnContainer, StartContainer
+from pyrun.process.sandbox import SpawnPause
+from pyrun.rootfs.directories import ClaimName, EnsureDirectory, MakeDirectory, PrepareHostPath
+from pyrun.state.files import read_if_there
+
+AnyOperation = (
+    MakeDirectory
+    | EnsureDirectory
+    | ClaimName
+    | PrepareHostPath
+    | CreateCgroup
+    | LeaseAddress
+    | EnsureNetwork
+    | ConnectPod
+    | WriteEtcFiles
+    | SpawnPause
+    | SpawnContainer
+    | StartContainer
+)
+
+
+class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One line of a journal: an operation, or the commit."""
+
+    operation: AnyOperation | None = None
+    committed: bool = False
+
+
+_ENCODER = msgspec.json.Encoder()
+_DECODER = msgspec.json.Decoder(Entry)
+
+
+class Journal:
+    """The journal of one transaction, a file."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def append(self, entry: Entry) -> None:
+        """Write one line, in one write(2), so that it is there whole or not at all. Raises StateError."""
+        line = _ENCODER.encode(entry) + b"\n"
+        try:
+            fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                os.write(fd, line)
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise StateError(
+                f"cannot write journal {self.path}: {error.strerror}",
+                hint="check the free space of its file system",
+            ) from error
+
+    def read(self) -> tuple[Entry, ...]:
+        """Return the complete lines; none when the journal does not exist. Raises StateError."""
+        data = read_if_there(self.path)
+        if data is None:
+            return ()
+        lines = data.split(b"\n")[:-1]
+        try:
+            return tuple(_DECODER.decode(line) for line in lines)
+        except msgspec.DecodeError as error:
+            raise StateError(
+                f"journal {self.path} cannot be read: {error}",
+                hint="it is of another version of pyrun; remove the Pod with that version",
+            ) from error
+
+    def committed(self) -> bool:
+        """Whether the transaction came to its end."""
+        return any(entry.committed for entry in self.read())
+
+    def remove(self) -> None:
+        """Remove the journal; gone is success."""
+        try:
+            os.unlink(self.path)
+        except FileNotFoundError:
+            return
