@@ -1,0 +1,48 @@
+"""Shared by all tests: the network namespace that plays the host, and capability words.
+
+Before any test runs, this process leaves the machine's network for a new namespace without an uplink; every
+process a test starts inherits it. So no packet of a test can leave the machine.
+"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.probes import PROBES
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Leave the machine's network, where that is possible."""
+    if os.environ.get("PYRUN_TEST_OWN_NETWORK") != "1":
+        try:
+            from pyrun.kernel.operation import Results
+            from pyrun.kernel.syscalls import CLONE_NEWNET, unshare
+            from pyrun.network.loopback import LoopbackUp
+
+            unshare(CLONE_NEWNET)
+            LoopbackUp().apply(Results())
+        except PermissionError:
+            config.stash[_NO_NETWORK] = "a network namespace cannot be made (not root)"
+
+
+_NO_NETWORK = pytest.StashKey[str]()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what the machine cannot do, with the reason; an unknown word is an error of the test.
+
+    With PYRUN_MUST_WORK=1 a skip becomes a failure, so that a run cannot be green by skipping.
+    """
+    words = [word for marker in item.iter_markers("requires") for word in marker.args]
+    if words and (reason := item.config.stash.get(_NO_NETWORK, None)):
+        pytest.skip(reason)
+    for word in words:
+        if word not in PROBES:
+            pytest.fail(f"unknown word {word!r} in @pytest.mark.requires; known: {', '.join(sorted(PROBES))}")
+        reason = PROBES[word]()
+        if reason and os.environ.get("PYRUN_MUST_WORK") == "1":
+            pytest.fail(f"PYRUN_MUST_WORK=1 and {word} does not work: {reason}")
+        if reason:
+            pytest.skip(f"{word}: {reason}")
