@@ -48,12 +48,19 @@ void give_stream(struct stream *s)
 }
 
 /* What a client had sent and nobody read would make its last messages from here an ECONNRESET. */
+static void hang_up(int fd)
+{
+	char rest[sizeof(struct header)];
+
+	shutdown(fd, SHUT_RD);
+	while (recv(fd, rest, sizeof(rest), MSG_DONTWAIT) > 0)
+		;
+	close(fd);
+}
+
 void drop(struct client *c)
 {
-	shutdown(c->fd, SHUT_RD);
-	while (recv(c->fd, &c->message, sizeof(c->message), MSG_DONTWAIT) > 0)
-		;
-	close(c->fd);
+	hang_up(c->fd);
 	c->fd = 0;
 	for (int i = 0; i < 2; i++)
 		m.streams[i].waiting &= ~(1U << (c - m.clients));
@@ -159,7 +166,7 @@ void accept_clients(void)
 			;
 		if (i == CLIENTS) {
 			send(fd, &refusal, sizeof(refusal), MSG_NOSIGNAL);
-			close(fd);
+			hang_up(fd);
 			continue;
 		}
 		memset(&m.clients[i], 0, offsetof(struct client, message));

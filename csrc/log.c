@@ -164,7 +164,7 @@ static bool append(const struct iovec *parts, int count, size_t bytes)
 
 static void tell_loss(void)
 {
-	char text[PREFIX_SIZE + 64], *at;
+	char text[PREFIX_SIZE + 96], *at;
 	struct iovec part = { text, 0 };
 
 	stamp(text);

@@ -15,7 +15,7 @@
 #include "log.h"
 #include "protocol.h"
 
-enum { EXIT_USAGE = 2, EXIT_STARTUP = 3, FIRST_FD = 3 };
+enum { EXIT_USAGE = 2, EXIT_STARTUP = 3, FIRST_FD = 3, FILES_MAX = 1000 };
 
 static const struct key {
 	const char *name;
@@ -112,8 +112,8 @@ static bool parse(int argc, char **argv, struct options *options)
 			return false;
 	if (options->tty && (options->out || options->err || options->in))
 		return false;
-	return options->pid > 0 && options->control && options->logdir && options->exitdir &&
-	       usable_name(options->log) && usable_name(options->exit);
+	return options->pid > 0 && options->files <= FILES_MAX && options->control && options->logdir &&
+	       options->exitdir && usable_name(options->log) && usable_name(options->exit);
 }
 
 static bool is_mine(struct options *options, int fd)
