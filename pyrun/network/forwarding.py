@@ -43,26 +43,36 @@ def restore(netlink: RouteSocket) -> None:
     """
     if not _marked():
         return
-    bridges = [link for link in netlink.links() if link.kind == "bridge"]
+    bridges = _bridges(netlink)
     if any(_is_pyruns(bridge) for bridge in bridges):
         return
-    nftables.run(f"delete table ip {MARK}")
-    if bridges:
-        return
-    _write("0")
-    # Instances share no lock. One that has made its bridge since the list above found forwarding on and
-    # left no mark; it is seen now. One that makes it later finds forwarding off.
-    if any(_is_pyruns(link) for link in netlink.links()):
-        nftables.run(f"add table ip {MARK}")
-        _write("1")
+    if not bridges:
+        _write("0")
+    # Instances share no lock, so one may join at any moment: its bridge first, then the mark and the switch.
+    # Looking for bridges after each of our own steps sees every newcomer whose step ours has overwritten.
+    # The mark goes after the switch: who is killed between them leaves the mark, and is finished later.
+    if not _joined(netlink):
+        nftables.run(f"delete table ip {MARK}")
+        if not _joined(netlink):
+            return
+    nftables.run(f"add table ip {MARK}")
+    _write("1")
+
+
+def _bridges(netlink: RouteSocket) -> list[Link]:
+    return [link for link in netlink.links() if link.kind == "bridge"]
+
+
+def _joined(netlink: RouteSocket) -> bool:
+    return any(_is_pyruns(bridge) for bridge in _bridges(netlink))
 
 
 def _marked() -> bool:
     return f"table ip {MARK}" in nftables.run("list tables").splitlines()
 
 
-def _is_pyruns(link: Link) -> bool:
-    return link.kind == "bridge" and link.mac.startswith(MAC_PREFIX)
+def _is_pyruns(bridge: Link) -> bool:
+    return bridge.mac.startswith(MAC_PREFIX)
 
 
 def _write(value: str) -> None:

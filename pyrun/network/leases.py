@@ -20,7 +20,7 @@ def take_lease(config: NetworkConfig, pod_uid: str) -> str:
     The search starts at a place that depends on the uid: parallel creations seldom meet, and the address
     of a Pod that has just gone is not the next one given out.
     """
-    from binascii import crc32  # noqa: PLC0415
+    from binascii import crc32
 
     os.makedirs(config.lease_directory, mode=0o755, exist_ok=True)
     network = config.network

@@ -36,7 +36,7 @@ def run(commands: str) -> str:
     Raises NftError when nftables refuses, and Unsupported when this host lacks the library.
     """
     # Imported here: dlopen costs milliseconds, and Pods on the host's network need no nftables.
-    from pyrun.network._nftables import ffi  # noqa: PLC0415
+    from pyrun.network._nftables import ffi
 
     try:
         library = ffi.dlopen(LIBRARY)

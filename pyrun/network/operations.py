@@ -32,7 +32,7 @@ class LeaseAddress(Operation, frozen=True, tag=True):
     def undo(self) -> None:
         # A Pod without a lease is not counted: whoever removed its lease has looked after the network too.
         if leases_of(self.config, self.pod_uid):
-            from pyrun.network.host import release  # noqa: PLC0415
+            from pyrun.network.host import release
 
             release(self.config, self.pod_uid)
 
@@ -59,12 +59,12 @@ class EnsureNetwork(Operation, frozen=True, tag=True):
         )
 
     def apply(self, results: Results) -> None:
-        from pyrun.network.host import ensure  # noqa: PLC0415
+        from pyrun.network.host import ensure
 
         ensure(self.config)
 
     def undo(self) -> None:
-        from pyrun.network.host import release  # noqa: PLC0415
+        from pyrun.network.host import release
 
         release(self.config, self.pod_uid)
 
@@ -96,11 +96,11 @@ class ConnectPod(Operation, frozen=True, tag=True):
         )
 
     def apply(self, results: Results) -> None:
-        from pyrun.network.connection import connect  # noqa: PLC0415
+        from pyrun.network.connection import connect
 
         connect(self.config, self.link, results.text(ADDRESS), results.fd(self.sandbox))
 
     def undo(self) -> None:
-        from pyrun.network.connection import disconnect  # noqa: PLC0415
+        from pyrun.network.connection import disconnect
 
         disconnect(self.config, self.link)

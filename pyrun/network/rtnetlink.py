@@ -83,9 +83,9 @@ def _load_message_classes() -> dict[int, Callable[..., Message]]:
         if spec is not None:
             planted = importlib.util.module_from_spec(spec)
             sys.modules["pyroute2"] = planted
-    from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg  # noqa: PLC0415 - after the package is planted
-    from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg  # noqa: PLC0415
-    from pyroute2.netlink.rtnl.rtmsg import rtmsg  # noqa: PLC0415
+    from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
+    from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+    from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
     if planted is not None:
         _complete_on_demand(planted)

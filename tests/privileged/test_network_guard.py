@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from network_pods import ConnectedPod, config_at, connected_pod
 
 from pyrun.network import nftables, tables
 from pyrun.network.host import ensure
 from pyrun.network.netns import in_network_namespace
 from tests.netns import host_namespace, ip, sender_seen
+from tests.privileged.network_pods import ConnectedPod, config_at, connected_pod
 
-pytestmark = pytest.mark.requires("root")
+pytestmark = pytest.mark.requires("namespaces", "nftables")
 
 CLAIM = "10.137.200.200"
 

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from network_pods import config_at
 
 from pyrun.errors import Busy, Unsupported
 from pyrun.kernel.operation import Results
@@ -20,8 +19,9 @@ from pyrun.network.loopback import LoopbackUp
 from pyrun.network.nftables import NftError
 from pyrun.network.rtnetlink import RouteSocket
 from tests.netns import host_namespace, ip
+from tests.privileged.network_pods import config_at
 
-pytestmark = pytest.mark.requires("root")
+pytestmark = pytest.mark.requires("namespaces", "nftables")
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from network_pods import config_at, connected_pod, operations
 
 from pyrun.errors import NetworkError
 from pyrun.kernel.operation import Results
@@ -27,8 +26,9 @@ from tests.netns import (
     sniffer,
     udp_socket,
 )
+from tests.privileged.network_pods import config_at, connected_pod, operations
 
-pytestmark = pytest.mark.requires("root")
+pytestmark = pytest.mark.requires("namespaces", "nftables")
 
 
 @pytest.fixture
