@@ -55,6 +55,11 @@ def test_a_pod_cannot_answer_arp_for_another(host: int, tmp_path: Path) -> None:
         assert sender_seen(victim.pidfd, liar.pidfd, CLAIM) == victim.address
 
 
+# A well-formed IPv6 packet to all nodes: version, payload length, no next header, hop limit, addresses.
+PACKET = b"\x60\0\0\0" + b"\0\x20" + b"\x3b\x40" + b"\xfd" + bytes(14) + b"\1" + b"\xff\2" + bytes(13) + b"\1"
+PACKET += b"x" * 32
+
+
 def frame_arrives(source: ConnectedPod, target: ConnectedPod, kind: int) -> bool:
     """Whether a broadcast Ethernet frame of a protocol gets from one Pod to another."""
     with in_network_namespace(target.pidfd):
@@ -65,9 +70,9 @@ def frame_arrives(source: ConnectedPod, target: ConnectedPod, kind: int) -> bool
         receiver.settimeout(0.3)
         receiver.bind(("eth0", kind))
         sender.bind(("eth0", 0))
-        sender.send(b"\xff" * 6 + b"\x02" + b"\x00" * 5 + kind.to_bytes(2, "big") + b"x" * 60)
+        sender.send(b"\xff" * 6 + b"\x02" + b"\x00" * 5 + kind.to_bytes(2, "big") + PACKET)
         try:
-            while b"x" * 60 not in receiver.recv(2048):
+            while PACKET not in receiver.recv(2048):
                 pass  # the bridge's own multicast reports
         except TimeoutError:
             return False
