@@ -106,7 +106,7 @@ def _members(chunks: Iterator[bytes], new: Callable[[], _Decompressor], kind: st
 
 
 def _zstd(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    import subprocess  # noqa: PLC0415 - most layers do without
+    import subprocess  # most layers do without
 
     command = ["zstd", "--decompress", "--stdout", "--quiet"]
     pipe, null = subprocess.PIPE, subprocess.DEVNULL

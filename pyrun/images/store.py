@@ -51,7 +51,7 @@ class ImageStore:
 
     def list(self) -> tuple[Image, ...]:
         """Return every image, those with names first, in the order of their names."""
-        from pyrun.images.workspace import collect  # noqa: PLC0415 - the other readers do without
+        from pyrun.images.workspace import collect  # the other readers do without
 
         collect(self.root)
         index = records.read_index(self.root)
@@ -82,7 +82,7 @@ class ImageStore:
         `name` is given to the only image of an archive, beside the names it brings. Raises ImageError for
         what is damaged, refused, not for this machine or has no space; then nothing is left.
         """
-        from pyrun.images import contents, source, workspace  # noqa: PLC0415 - heavy: tarfile, hashlib
+        from pyrun.images import contents, source, workspace  # heavy: tarfile, hashlib
 
         extra = (reference.parse(name).canonical,) if name else ()
         with workspace.workspace(self.root) as space:
@@ -96,7 +96,7 @@ class ImageStore:
 
         `progress` is a file descriptor that skopeo's progress goes to. Raises ImageError and Unsupported.
         """
-        from pyrun.images import contents, registry, source, workspace  # noqa: PLC0415 - heavy
+        from pyrun.images import contents, registry, source, workspace  # heavy
 
         wanted = reference.parse(name)
         with workspace.workspace(self.root) as space:
@@ -110,7 +110,7 @@ class ImageStore:
 
         The same file gives the same image: the time of creation is that of the file. Raises ImageError.
         """
-        from pyrun.images import imported, workspace  # noqa: PLC0415 - heavy: tarfile, hashlib
+        from pyrun.images import imported, workspace  # heavy: tarfile, hashlib
 
         canonical = reference.parse(name).canonical
         if "@" in canonical:
@@ -128,7 +128,7 @@ class ImageStore:
         An image with several tags is not removed by its id. Returns what has gone: names, and the id last.
         Raises Conflict when it is in use, and like `resolve`.
         """
-        from pyrun.images import workspace  # noqa: PLC0415 - only commands that change the store
+        from pyrun.images import workspace  # only commands that change the store
 
         with workspace.workspace(self.root) as space:
             with records.locked(self.root):
@@ -148,7 +148,7 @@ class ImageStore:
         self, space: Workspace, found: Iterable[tuple[Contents, tuple[str, ...]]]
     ) -> tuple[Image, ...]:
         """Unpack every layer, then make all images visible at once; the index is the commit."""
-        from pyrun.images import layers, wire  # noqa: PLC0415 - heavy: tarfile, hashlib
+        from pyrun.images import layers, wire  # heavy: tarfile, hashlib
 
         new: list[tuple[Contents, tuple[str, ...], records.ImageRecord]] = []
         for image, names in found:

@@ -132,6 +132,6 @@ def _try_lock(path: str) -> int | None:
 
 
 def _remove_tree(path: str) -> None:
-    import shutil  # noqa: PLC0415 - only commands that change the store pay for it
+    import shutil  # only commands that change the store pay for it
 
     shutil.rmtree(path, ignore_errors=True)

@@ -14,7 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from images_kit import (
+
+from pyrun.images.store import ImageStore
+from pyrun.spec.image import Image
+from tests.privileged.images_kit import (
     device,
     directory,
     entry,
@@ -29,10 +32,7 @@ from images_kit import (
     symlink,
 )
 
-from pyrun.images.store import ImageStore
-from pyrun.spec.image import Image
-
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="unpacking layers needs root")
+pytestmark = pytest.mark.requires("overlay")
 
 
 def loaded(tmp_path: Path, *layers: bytes, squeeze: Any = gzip.compress) -> Image:
