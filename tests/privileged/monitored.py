@@ -8,8 +8,6 @@ import signal
 import socket
 from pathlib import Path
 
-from static_programs import until
-
 from pyrun.kernel import syscalls
 from pyrun.process.control import (
     DATAGRAM_MAX,
@@ -27,6 +25,7 @@ from pyrun.process.control import (
     parse_exit_record,
 )
 from pyrun.process.programs import program_path
+from tests.privileged.static_programs import until
 
 _PR_SET_PDEATHSIG = 1
 BOTH = Stream.STDOUT | Stream.STDERR

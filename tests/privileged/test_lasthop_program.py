@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from static_programs import block_all_signals, is_small_libc, is_static, running, start, status, until
 
 from pyrun.process.control import (
     START_RECORD_SIZE,
@@ -21,6 +20,15 @@ from pyrun.process.control import (
     last_hop_argv,
 )
 from pyrun.process.programs import program_path, sealed_copy
+from tests.privileged.static_programs import (
+    block_all_signals,
+    is_small_libc,
+    is_static,
+    running,
+    start,
+    status,
+    until,
+)
 
 NONE = LastHopFlags(0)
 

@@ -21,8 +21,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from monitored import Monitored
-from static_programs import descriptors, is_small_libc, is_static, pss, running, status, until
 
 from pyrun.process.control import (
     DATAGRAM_MAX,
@@ -43,6 +41,16 @@ from pyrun.process.control import (
     stdin,
 )
 from pyrun.process.programs import program_path
+from tests.privileged.monitored import Monitored
+from tests.privileged.static_programs import (
+    descriptors,
+    is_small_libc,
+    is_static,
+    pss,
+    running,
+    status,
+    until,
+)
 
 NONE = Stream(0)
 Make = Callable[..., Monitored]
