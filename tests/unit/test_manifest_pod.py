@@ -565,6 +565,11 @@ def test_what_kubernetes_allows_between_fields() -> None:
     assert load(pod).spec.hostname == "www"
 
 
+def test_a_size_limit_of_zero_limits_nothing() -> None:
+    pod = load(put(small(), "spec.volumes[0].emptyDir.sizeLimit", 0))
+    assert pod.spec.volumes[0].source == EmptyDir(size_limit=None)
+
+
 def test_all_problems_are_told_at_once() -> None:
     pod = small()
     for path in ("spec.hostPid", f"{C}.imagee", "metadata.nam"):

@@ -302,3 +302,8 @@ def test_any_text_is_read_or_has_problems(text: str) -> None:
             load_pods(prefix + text, "x")
         except ManifestError as error:
             assert error.problems
+
+
+def test_a_value_given_twice_is_written_twice() -> None:
+    shared: Value = [1, 2]
+    assert to_yaml({"a": shared, "b": shared}) == "a:\n- 1\n- 2\nb:\n- 1\n- 2\n"
