@@ -36,14 +36,14 @@ def read_documents(text: str) -> Reading:
     documents = _read_json(text) if text.lstrip(" \t\r\n")[:1] == "{" else None
     if documents is not None:
         return Reading(documents, ())
-    from pyrun.manifest.yamltext import read_yaml  # noqa: PLC0415 - PyYAML costs start-up time
+    from pyrun.manifest.yamltext import read_yaml  # PyYAML costs start-up time
 
     return read_yaml(text)
 
 
 def _read_json(text: str) -> tuple[Value, ...] | None:
     """Return the JSON values of `text`; None when it is none: then it is YAML in flow style, or wrong."""
-    import json  # noqa: PLC0415 - only when the text looks like JSON
+    import json  # only when the text looks like JSON
 
     decoder = json.JSONDecoder(
         object_pairs_hook=_unique,

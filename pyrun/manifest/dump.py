@@ -43,14 +43,14 @@ def dump_pod(pod: Pod) -> dict[str, Value]:
 
 def to_yaml(value: Value) -> str:
     """Write a value as one YAML document that Kubernetes reads back as the same value."""
-    from pyrun.manifest.yamltext import write_yaml  # noqa: PLC0415 - PyYAML costs start-up time
+    from pyrun.manifest.yamltext import write_yaml  # PyYAML costs start-up time
 
     return write_yaml(value)
 
 
 def to_json(value: Value) -> str:
     """Write a value as indented JSON, with a line end."""
-    import json  # noqa: PLC0415 - only when JSON is asked for
+    import json  # only when JSON is asked for
 
     return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
