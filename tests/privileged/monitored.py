@@ -205,7 +205,9 @@ def _launch(arguments: MonitorArguments, command: list[str], go: int, tty: bool,
         os.close(fd)
     fields = {name: getattr(arguments, name) for name in arguments.__struct_fields__}
     argv = MonitorArguments(**{**fields, **ends, "pid": pid}).argv()
-    for fd in (*ends.values(), arguments.control, arguments.log_dir, arguments.kill, arguments.ready):
-        if fd is not None:
-            os.set_inheritable(fd, True)
+    for number in (*ends.values(), arguments.control, arguments.log_dir):
+        os.set_inheritable(number, True)
+    for optional in (arguments.kill, arguments.ready):
+        if optional is not None:
+            os.set_inheritable(optional, True)
     os.execv(program_path("monitor"), argv)
