@@ -30,6 +30,8 @@ int k_capset(uint64_t effective, uint64_t permitted, uint64_t inheritable);
 int k_capget(uint64_t *effective, uint64_t *permitted, uint64_t *inheritable);
 int k_close_range(unsigned int first, unsigned int last, unsigned int flags);
 int k_sigmask_all(int block);
+int k_inotify_init1(int flags);
+int k_inotify_add_watch(int fd, const char *path, uint32_t mask);
 """
 
 SOURCE = r"""
@@ -43,6 +45,7 @@ SOURCE = r"""
 #include <signal.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/inotify.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -144,6 +147,10 @@ static int k_sigmask_all(int block)
     sigfillset(&set);
     return sigprocmask(block ? SIG_BLOCK : SIG_UNBLOCK, &set, NULL);
 }
+
+static int k_inotify_init1(int flags) { return inotify_init1(flags); }
+static int k_inotify_add_watch(int fd, const char *path, uint32_t mask)
+{ return inotify_add_watch(fd, path, mask); }
 """
 
 

@@ -58,6 +58,11 @@ PR_CAP_AMBIENT_CLEAR_ALL = 4
 
 CLOSE_RANGE_CLOEXEC = 4
 
+IN_NONBLOCK = os.O_NONBLOCK
+IN_MODIFY = 0x00000002
+IN_MOVED_FROM = 0x00000040
+IN_CREATE = 0x00000100
+
 O_PATH = os.O_PATH
 
 
@@ -200,3 +205,19 @@ def unblock_signals() -> None:
     """Unblock every signal of the calling thread."""
     if lib.k_sigmask_all(0) < 0:
         raise _failure("sigprocmask")
+
+
+def inotify_init1(flags: int = 0) -> int:
+    """inotify_init1(2); returns a descriptor, close-on-exec."""
+    fd = lib.k_inotify_init1(flags | os.O_CLOEXEC)
+    if fd < 0:
+        raise _failure("inotify_init1")
+    return int(fd)
+
+
+def inotify_add_watch(fd: int, path: str, mask: int) -> int:
+    """inotify_add_watch(2): IN_* events of a path; returns the watch descriptor."""
+    watch = lib.k_inotify_add_watch(fd, _path(path), mask)
+    if watch < 0:
+        raise _failure("inotify_add_watch", path)
+    return int(watch)
