@@ -180,11 +180,8 @@ def rm(application: Application, names: tuple[str, ...], force: bool, everything
         raise InputError("give names of Pods, or --all", hint="see pyrun pod ls")
     application.require_root()
     recover(application.layout)
-    if everything:
-        found = list(pod_directories(application.layout))
-    else:
-        found = _find_all(application, names, missing_ok=force)
-    for directory in found:
+    found = _find_all(application, names, missing_ok=force)
+    for directory in pod_directories(application.layout) if everything else found:
         remove_pod(directory, force=force)
         click.echo(directory.uid)
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from pyrun.errors import PyrunError
 from pyrun.kernel import syscalls
 from pyrun.kernel.operation import Results, Step
 from pyrun.kernel.proc import has_ended
@@ -97,8 +98,11 @@ class ChildReport:
             # The new process may speak before the one that made it.
             self._early.append(message)
 
-    def executed(self, steps: Sequence[Step], pidfd: int) -> None:
-        """Wait until the child has become its program; narrates each step; raises the child's failure."""
+    def executed(self, steps: Sequence[Step]) -> None:
+        """Wait until the child has become its program; narrates each step; raises the child's failure.
+
+        The end of the channel says so, by close-on-exec; a process that was killed at this moment ends it too.
+        """
         executing = False
         while True:
             message = self._early.pop(0) if self._early else self._receiver.next()[0]
@@ -108,7 +112,12 @@ class ChildReport:
                 raise error_of(message)
             elif isinstance(message, Executing):
                 executing = True
-            elif message is None and executing and not has_ended(pidfd):
+            elif message is None and executing:
                 return
             else:
-                raise self._receiver.unexpected(message, "Progress" if not executing else "a running program")
+                raise self._receiver.unexpected(message, "Progress")
+
+    def stays(self, pidfd: int) -> None:
+        """Raise PyrunError when a process that has nothing to end for has ended: it was killed."""
+        if has_ended(pidfd):
+            raise PyrunError(f"{self._who} was killed while it was being made", hint="try again")

@@ -23,12 +23,13 @@ from pyrun.kernel import syscalls
 from pyrun.kernel.operation import Operation, Results
 from pyrun.kernel.proc import start_time
 from pyrun.namespaces.steps import JoinNamespaces, UnshareNamespaces
-from pyrun.process.channel import DEADLINE, Launched, pair, send
+from pyrun.process.channel import Launched, pair, send
 from pyrun.process.child import ChildReport, apply_steps, born_in, run_child
 from pyrun.process.control import MonitorArguments, decode_start_record
 from pyrun.process.execute import ExecuteProgram, explain_exec_error
 from pyrun.process.programs import program_path, sealed_copy
-from pyrun.process.terminal import OpenTerminal, receive_master
+from pyrun.process.stdio import Stdio, StdioEnds
+from pyrun.process.terminal import OpenTerminal
 from pyrun.rootfs.devices import BindDevices, CopyHostDevices, LinkDevices
 from pyrun.rootfs.mounts import (
     AttachSandboxTree,
@@ -126,7 +127,8 @@ class SpawnContainer(Operation, frozen=True, tag=True):
             for name, number in ((self.container, pid), (f"{self.container}.monitor", monitor)):
                 results.put(f"{name}.pid", number)
                 results.put(f"{name}.start_time", start_time(number))
-            report.executed(self.steps, pidfd)
+            report.executed(self.steps)
+            report.stays(pidfd)
 
     def _launch(self, channel: socket.socket, results: Results) -> None:
         """The launcher: what init and monitor share is made here; ends by becoming the monitor."""
@@ -137,7 +139,7 @@ class SpawnContainer(Operation, frozen=True, tag=True):
         gate = _listen(directory, GATE)
         results.put_fd("gate", gate.detach())
         results.put_fd("lasthop", sealed_copy("lasthop"))
-        stdio = _Stdio(stdin=self.stdin, terminal=self.terminal)
+        stdio = Stdio(stdin=self.stdin, terminal=self.terminal)
         if self.pid_mode is PidMode.POD:
             syscalls.setns(results.fd("pause.pidfd"), syscalls.CLONE_NEWPID)
         flags = syscalls.CLONE_NEWPID if self.pid_mode is PidMode.PRIVATE else 0
@@ -145,14 +147,14 @@ class SpawnContainer(Operation, frozen=True, tag=True):
         if pid == 0:
             self._init(channel, stdio, results)
         send(channel, Launched(pid), (pidfd,))
-        self._become_monitor(pid, stdio.ends_of_monitor(), directory)
+        self._become_monitor(pid, stdio.ends(), directory)
 
-    def _init(self, channel: socket.socket, stdio: _Stdio, results: Results) -> NoReturn:
+    def _init(self, channel: socket.socket, stdio: Stdio, results: Results) -> NoReturn:
         os.setsid()
         stdio.install(results)
         apply_steps(channel, "init", self.steps, results)
 
-    def _become_monitor(self, pid: int, ends: dict[str, int], directory: int) -> NoReturn:
+    def _become_monitor(self, pid: int, ends: StdioEnds, directory: int) -> NoReturn:
         log_directory, _, log_name = self.log.rpartition("/")
         arguments = MonitorArguments(
             pid=pid,
@@ -162,9 +164,12 @@ class SpawnContainer(Operation, frozen=True, tag=True):
             exit_dir=directory,
             exit_name=EXIT_RECORD,
             kill=os.open(f"{self.leaf}/cgroup.kill", os.O_WRONLY | os.O_CLOEXEC),
-            **ends,
+            stdin=ends.stdin,
+            stdout=ends.stdout,
+            stderr=ends.stderr,
+            tty=ends.terminal,
         )
-        kept = (arguments.control, arguments.log_dir, arguments.exit_dir, arguments.kill, *ends.values())
+        kept = (arguments.control, arguments.log_dir, arguments.exit_dir, arguments.kill, *ends.descriptors())
         for fd in kept:
             assert fd is not None
             os.set_inheritable(fd, True)
@@ -173,42 +178,6 @@ class SpawnContainer(Operation, frozen=True, tag=True):
     def undo(self) -> None:
         group.kill(self.leaf)
         group.wait_until_empty(self.leaf)
-
-
-class _Stdio:
-    """The two ends of a container's stdio: what init has as 0, 1 and 2, and what the monitor keeps."""
-
-    def __init__(self, *, stdin: bool, terminal: bool) -> None:
-        null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-        self._child = [null, null, null]
-        self._monitor: dict[str, int] = {}
-        self._terminal = pair() if terminal else None
-        if terminal:
-            return
-        self._monitor["stdout"], self._child[1] = os.pipe()
-        self._monitor["stderr"], self._child[2] = os.pipe()
-        if stdin:
-            self._child[0], self._monitor["stdin"] = os.pipe()
-
-    def install(self, results: Results) -> None:
-        """In init: make the ends stdio. A terminal is opened later, by a step, and goes out by `terminal`."""
-        for number, fd in enumerate(self._child):
-            os.dup2(fd, number)
-        if self._terminal is not None:
-            results.put_fd("terminal", self._terminal[1].fileno())
-
-    def ends_of_monitor(self) -> dict[str, int]:
-        """In the launcher: let go of init's ends, and return the monitor's once init has opened its terminal."""
-        for fd in set(self._child):
-            os.close(fd)
-        if self._terminal is not None:
-            ours, theirs = self._terminal
-            theirs.close()
-            ours.settimeout(DEADLINE)
-            master = receive_master(ours)
-            if master is not None:
-                self._monitor["tty"] = master
-        return self._monitor
 
 
 def _listen(directory: int, name: str) -> socket.socket:

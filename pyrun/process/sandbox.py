@@ -68,7 +68,8 @@ class SpawnPause(Operation, frozen=True, tag=True):
             results.put_fd("pause.pidfd", pause_fd)
             results.put("pause.pid", pause)
             results.put("pause.start_time", start_time(pause))
-            report.executed(self.steps, pause_fd)
+            report.executed(self.steps)
+            report.stays(pause_fd)
 
     def _intermediate(self, channel: socket.socket, results: Results) -> None:
         os.setsid()

@@ -19,6 +19,7 @@ from pyrun.plan.convert import container_of, image_from_directory, root_director
 from pyrun.plan.host import HostFacts
 from pyrun.plan.sandbox import plan_sandbox, sandbox_facts
 from pyrun.runtime.clock import now, rfc3339
+from pyrun.runtime.one import RunRequest, pod_of
 from pyrun.runtime.pods import ContainerKey, PodDirectory, pod_lock, require_sandbox
 from pyrun.runtime.remove import recover, remove_locked, remove_pod
 from pyrun.spec.container import ContainerConfig
@@ -35,6 +36,10 @@ if TYPE_CHECKING:
 
 _SUFFIX = "bcdfghjklmnpqrstvwxz2456789"
 """The letters of generated names: Kubernetes' own, from which no word can be formed."""
+
+
+ImageFinder = Callable[[Pod, Container], Image]
+Created = Callable[[PodDirectory], None]
 
 
 class PodPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,7 +83,7 @@ def named(pod: Pod) -> Pod:
     )
 
 
-def plan_pod(pod: Pod, uid: str, facts: HostFacts, images: Callable[[Pod, Container], Image]) -> PodPlan:
+def plan_pod(pod: Pod, uid: str, facts: HostFacts, images: ImageFinder) -> PodPlan:
     """Return the plan of a Pod. `images` finds the image of a container."""
     return PodPlan(
         pod=pod,
@@ -91,7 +96,7 @@ def plan_pod(pod: Pod, uid: str, facts: HostFacts, images: Callable[[Pod, Contai
     )
 
 
-def stored_image(layout: Layout) -> Callable[[Pod, Container], Image]:
+def stored_image(layout: Layout) -> ImageFinder:
     """Return a finder of images in the store of an instance, which pulls by the container's policy."""
     from pyrun.images.store import ImageStore
 
@@ -123,8 +128,32 @@ def _by_policy(store: ImageStore, container: Container) -> Image:
     return store.pull(container.image)
 
 
-def create_pod(pod: Pod, facts: HostFacts, observer: Observer | None = None) -> PodDirectory:
+def create_one(
+    request: RunRequest, user: str | None, facts: HostFacts, created: Created | None = None
+) -> PodDirectory:
+    """Make the Pod of a `run`; `user` takes the place of the image's, by name or number."""
+    find = stored_image(facts.layout)
+
+    def with_user(pod: Pod, container: Container) -> Image:
+        image = find(pod, container)
+        config = image.config if user is None else msgspec.structs.replace(image.config, user=user)
+        return msgspec.structs.replace(image, config=config)
+
+    return create_pod(pod_of(request), facts, images=with_user, created=created)
+
+
+def create_pod(
+    pod: Pod,
+    facts: HostFacts,
+    observer: Observer | None = None,
+    *,
+    images: ImageFinder | None = None,
+    created: Created | None = None,
+) -> PodDirectory:
     """Make a Pod and start its containers; when anything fails nothing of it is left.
+
+    `created` is called when all containers have been created and none has been started.
+
 
     1. What earlier crashes left half made is undone.
     2. Name, images and rights are settled: input errors end here, before any effect.
@@ -132,13 +161,13 @@ def create_pod(pod: Pod, facts: HostFacts, observer: Observer | None = None) -> 
     """
     recover(facts.layout)
     pod = named(pod)
-    plan = plan_pod(pod, str(uuid.uuid4()), facts, stored_image(facts.layout))
+    plan = plan_pod(pod, str(uuid.uuid4()), facts, images or stored_image(facts.layout))
     refuse_missing_capabilities(plan)
     directory = PodDirectory(facts.layout, plan.uid)
     os.makedirs(directory.path, mode=0o700)
     with pod_lock(directory):
         try:
-            _make(plan, directory, Results(observer))
+            _make(plan, directory, Results(observer), created)
         except BaseException:
             remove_locked(directory)
             raise
@@ -156,11 +185,13 @@ def refuse_missing_capabilities(plan: PodPlan) -> None:
             )
 
 
-def _make(plan: PodPlan, directory: PodDirectory, results: Results) -> None:
+def _make(plan: PodPlan, directory: PodDirectory, results: Results, created: Created | None) -> None:
     try:
         make_sandbox(plan, directory, results)
         for config in plan.containers:
             create_container(plan, config, directory, results)
+        if created is not None:
+            created(directory)
         for config in plan.containers:
             start_container(plan, config, directory, results)
         write_atomically(directory.complete_path, b"")

@@ -91,6 +91,13 @@ def kill_pod(pod: PodDirectory, signal_name: str, container: str | None) -> None
         raise Conflict(f"no container of Pod {sandbox.pod.metadata.name} runs", hint="see pyrun pod ls")
 
 
+def signal_container(pod: PodDirectory, name: str, number: int) -> None:
+    """Send a signal to the main process of a container; one that has ended is no error."""
+    key = pod.latest(name)
+    if key is not None:
+        _signal(pod, key, number)
+
+
 def _signal(pod: PodDirectory, key: ContainerKey, number: int | None) -> bool:
     """Send a signal, or the container's own stop signal for None; whether it still ran."""
     record = pod.container(key)

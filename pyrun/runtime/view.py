@@ -45,10 +45,13 @@ class PodView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         for status in statuses:
             if status.state.waiting is not None:
                 return status.state.waiting.reason
-        if self.status.phase is not Phase.RUNNING:
-            reasons = {s.state.terminated.reason for s in statuses if s.state.terminated is not None}
-            return "Completed" if self.status.phase is Phase.SUCCEEDED else sorted(reasons - {"Completed"})[0]
-        return self.status.phase.value
+        if self.status.phase is Phase.SUCCEEDED:
+            return "Completed"
+        for status in statuses:
+            ended = status.state.terminated
+            if self.status.phase is Phase.FAILED and ended is not None and ended.exit_code != 0:
+                return ended.reason
+        return str(self.status.phase.value)
 
 
 def view_of(pod: PodDirectory) -> PodView | None:
@@ -69,6 +72,17 @@ def view_of(pod: PodDirectory) -> PodView | None:
         spec=spec_as_text(sandbox.pod),
         status=pod_status(pod, sandbox),
     )
+
+
+def require_view(pod: PodDirectory) -> PodView:
+    """Return a Pod with its status; StateError when it is half made."""
+    view = view_of(pod)
+    if view is None:
+        raise StateError(
+            f"Pod {pod.uid} is being made, or was left half made",
+            hint=f"wait, or remove it: pyrun pod rm -f {pod.uid[:8]}",
+        )
+    return view
 
 
 def spec_as_text(pod: Pod) -> Any:

@@ -12,6 +12,7 @@ import msgspec
 
 from pyrun.cgroups.group import CreateCgroup
 from pyrun.errors import StateError
+from pyrun.kernel.operation import Operation
 from pyrun.network.etc_files import WriteEtcFiles
 from pyrun.network.operations import ConnectPod, EnsureNetwork, LeaseAddress
 from pyrun.process.container import SpawnContainer, StartContainer
@@ -52,8 +53,16 @@ class Journal:
     def __init__(self, path: str) -> None:
         self.path = path
 
-    def append(self, entry: Entry) -> None:
-        """Write one line, in one write(2), so that it is there whole or not at all. Raises StateError."""
+    def begin(self, operation: Operation) -> None:
+        """Write down that an operation is about to be applied. Raises StateError."""
+        self._append({"operation": operation})
+
+    def commit(self) -> None:
+        """Write down that the transaction has come to its end. Raises StateError."""
+        self._append({"committed": True})
+
+    def _append(self, entry: dict[str, object]) -> None:
+        # In one write(2), so that the line is there whole or not at all.
         line = _ENCODER.encode(entry) + b"\n"
         try:
             fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)

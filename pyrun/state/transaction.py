@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 
 from pyrun.errors import OperationFailed, PyrunError
 from pyrun.kernel.operation import Operation, Results
-from pyrun.state.journal import AnyOperation, Entry, Journal
+from pyrun.state.journal import Journal
 
 
-def run(plan: Sequence[AnyOperation], journal: Journal, results: Results, record: Callable[[], None]) -> None:
+def run(plan: Sequence[Operation], journal: Journal, results: Results, record: Callable[[], None]) -> None:
     """Apply a plan, let `record` write what was made, and commit.
 
     When an operation fails, or the user interrupts, everything is undone in reverse and the one error is
@@ -22,10 +22,10 @@ def run(plan: Sequence[AnyOperation], journal: Journal, results: Results, record
     """
     try:
         for operation in plan:
-            journal.append(Entry(operation))
+            journal.begin(operation)
             _apply(operation, results)
         record()
-        journal.append(Entry(committed=True))
+        journal.commit()
     except BaseException as error:
         try:
             undo(journal)

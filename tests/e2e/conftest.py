@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -15,74 +16,14 @@ from typing import Any, TypeVar
 
 import pytest
 
+from pyrun.spec.layout import Layout
+from pyrun.state.files import list_directory
+from tests.leaks import assert_nothing_left, snapshot
+
 T = TypeVar("T")
 
 SLOW = float(os.environ.get("PYRUN_TEST_SLOW", "1"))
 """Factor for every deadline of a test, for slow machines."""
-
-APPLETS = [
-    "sh",
-    "cat",
-    "ls",
-    "echo",
-    "sleep",
-    "id",
-    "hostname",
-    "mount",
-    "ps",
-    "env",
-    "tty",
-    "ip",
-    "wget",
-    "head",
-    "tail",
-    "dd",
-    "ping",
-    "nc",
-    "stat",
-    "touch",
-    "grep",
-    "seq",
-    "kill",
-    "mkdir",
-    "mknod",
-    "ln",
-    "chmod",
-    "chown",
-    "true",
-    "false",
-    "date",
-    "readlink",
-    "wc",
-    "sort",
-    "nsenter",
-    "ipcs",
-    "ipcmk",
-    "ulimit",
-    "umask",
-    "pwd",
-    "test",
-    "stty",
-    "printf",
-    "httpd",
-    "trap",
-    "tr",
-    "cut",
-    "awk",
-    "sed",
-    "yes",
-    "rm",
-    "cp",
-    "mv",
-    "df",
-    "du",
-    "find",
-    "sync",
-    "uname",
-    "uptime",
-    "nproc",
-    "setsid",
-]
 
 
 class Cli:
@@ -93,6 +34,7 @@ class Cli:
         self.state = directory / "state"
         self.rootfs = rootfs
         self.directory = directory
+        self.layout = Layout.of(str(self.root), str(self.state))
         self.environment = {
             **os.environ,
             "PYRUN_ROOT": str(self.root),
@@ -184,7 +126,8 @@ def rootfs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (root / name).mkdir(parents=True)
     (root / "tmp").chmod(0o1777)
     shutil.copy("/bin/busybox", root / "bin/busybox")
-    for applet in APPLETS:
+    listed = subprocess.run(["/bin/busybox", "--list"], capture_output=True, text=True, check=True)
+    for applet in listed.stdout.split():
         if not (root / "bin" / applet).exists():
             (root / "bin" / applet).symlink_to("busybox")
     (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\nwww:x:33:33:www:/var/www:/bin/sh\n")
@@ -194,7 +137,24 @@ def rootfs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def cli(tmp_path: Path, rootfs: Path) -> Iterator[Cli]:
-    """A command line on an instance of its own; what a test leaves is removed, and that must succeed."""
-    command = Cli(tmp_path, rootfs)
+    """A command line on an instance of its own; what a test leaves is removed, and then nothing may be left."""
+    with instance(tmp_path, rootfs) as command:
+        yield command
+
+
+@pytest.fixture(scope="module")
+def module_cli(tmp_path_factory: pytest.TempPathFactory, rootfs: Path) -> Iterator[Cli]:
+    """Like `cli`, for Pods that several tests of a file only look at."""
+    with instance(tmp_path_factory.mktemp("instance"), rootfs) as command:
+        yield command
+
+
+@contextlib.contextmanager
+def instance(directory: Path, rootfs: Path) -> Iterator[Cli]:
+    """Give a command line on an instance below a directory; remove all its Pods and look for leaks."""
+    command = Cli(directory, rootfs)
+    before = snapshot(command.layout)
     yield command
-    command.ok("pod", "rm", "--all", "--force")
+    if list_directory(command.layout.pods):
+        command.ok("pod", "rm", "--all", "--force")
+    assert_nothing_left(before, command.layout)
