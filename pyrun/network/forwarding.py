@@ -43,10 +43,7 @@ def restore(netlink: RouteSocket) -> None:
     """
     if not _marked():
         return
-    bridges = _bridges(netlink)
-    if any(_is_pyruns(bridge) for bridge in bridges):
-        return
-    if not bridges:
+    if not _bridges(netlink):
         _write("0")
     # Instances share no lock, so one may join at any moment: its bridge first, then the mark and the switch.
     # Looking for bridges after each of our own steps sees every newcomer whose step ours has overwritten.
@@ -64,15 +61,12 @@ def _bridges(netlink: RouteSocket) -> list[Link]:
 
 
 def _joined(netlink: RouteSocket) -> bool:
-    return any(_is_pyruns(bridge) for bridge in _bridges(netlink))
+    """Whether another instance is there."""
+    return any(bridge.mac.startswith(MAC_PREFIX) for bridge in _bridges(netlink))
 
 
 def _marked() -> bool:
     return f"table ip {MARK}" in nftables.run("list tables").splitlines()
-
-
-def _is_pyruns(bridge: Link) -> bool:
-    return bridge.mac.startswith(MAC_PREFIX)
 
 
 def _write(value: str) -> None:

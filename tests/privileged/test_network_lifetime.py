@@ -261,6 +261,44 @@ def test_the_instance_that_turned_forwarding_on_may_leave_first(host: int, tmp_p
     assert ruleset() == ""
 
 
+@pytest.mark.parametrize("moment", [1, 2, 3, 4, 5, 6])
+def test_an_instance_that_joins_while_another_leaves_keeps_forwarding(
+    host: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: int
+) -> None:
+    first, second = config_at(tmp_path), config_at(tmp_path, "other", subnet="10.200.0.0/24")
+    uids = [str(uuid.uuid4()), str(uuid.uuid4())]
+    take_lease(first, uids[0])
+    ensure(first)
+    left = [moment]
+    run, write = nftables.run, forwarding._write
+
+    def step() -> None:
+        left[0] -= 1
+        if left[0] == 0:
+            take_lease(second, uids[1])
+            ensure(second)
+
+    def run_after_step(commands: str) -> str:
+        step()
+        return run(commands)
+
+    def write_after_step(value: str) -> None:
+        step()
+        write(value)
+
+    monkeypatch.setattr(nftables, "run", run_after_step)
+    monkeypatch.setattr(forwarding, "_write", write_after_step)
+    release(first, uids[0])
+    monkeypatch.undo()
+    if left[0] <= 0:
+        assert FORWARD.read_text() == "1\n"
+    else:
+        assert moment == 6, "the newcomer joins at every moment but the one after the last"
+    release(second, uids[1])
+    assert FORWARD.read_text() == "0\n"
+    assert ruleset() == ""
+
+
 def test_forwarding_that_was_on_stays_on(host: int, tmp_path: Path) -> None:
     FORWARD.write_text("1")
     with connected_pod(config_at(tmp_path)):
