@@ -62,12 +62,11 @@ static int pass_gate(int gate)
 static void reset_signals(void)
 {
 	const unsigned long default_action[4] = { 0 };
-	sigset_t none;
+	const uint64_t none = 0;
 
 	for (int number = 1; number <= 64; number++)
 		syscall(SYS_rt_sigaction, number, default_action, NULL, 8); /* fails for SIGKILL, SIGSTOP */
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
+	syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, NULL, 8);
 }
 
 /* Tells the starter why; a starter that has died is no reason to fail. */

@@ -165,8 +165,9 @@ int start(int argc, char **argv, struct options *options)
 	sigset_t all, awaited;
 	int signals;
 
-	memset(&all, 0xff, sizeof(all)); /* sigfillset leaves out what the C library keeps for itself */
-	sigprocmask(SIG_SETMASK, &all, NULL);
+	memset(&all, 0xff, sizeof(all));
+	/* Directly: the C library leaves out the signals that it keeps for itself. */
+	syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, NULL, 8);
 	if (!parse(argc, argv, options))
 		_exit(EXIT_USAGE);
 	signal(SIGCHLD, SIG_DFL); /* ignored, it would take the exit status away */

@@ -521,7 +521,7 @@ def test_100_mb_of_output_cost_neither_memory_nor_much_time(make: Make) -> None:
     assert until(lambda: io_written(container.pid) > 140_000_000, 60), (
         "each line has 100 bytes, 140 in the log"
     )
-    assert int(status(container.pid, "VmHWM").split()[0]) < 400
+    assert int(status(container.pid, "VmHWM").split()[0]) < 1000
     assert cpu_seconds(container.pid) < 10
     container.client(NONE).socket.send(stdin(b"\n"))
     assert container.wait().lost_bytes == 0
