@@ -177,7 +177,8 @@ def test_the_storm_leaves_zombies_where_nobody_reaps() -> None:
 @pytest.mark.requires("namespaces")
 def test_ends_its_pid_namespace_on_sigterm_from_inside() -> None:
     with first_process([PAUSE]) as pid:
-        subprocess.run(["nsenter", "--target", str(pid), "--pid", "--", "kill", "-TERM", "1"], check=True)
+        # The end of its first process kills whatever else is in the namespace: perhaps kill itself.
+        subprocess.run(["nsenter", "--target", str(pid), "--pid", "--", "kill", "-TERM", "1"], check=False)
         assert until(lambda: not Path(f"/proc/{pid}").exists() or status(pid, "State").startswith("Z"))
 
 
