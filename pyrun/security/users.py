@@ -30,7 +30,8 @@ def resolve_account(user: str, group: int | None, passwd: str, group_file: str) 
     image. A number needs no entry: gid 0 and home `/` are its defaults. PyrunError for an unknown name.
     """
     name, _, group_name = user.partition(":")
-    entry = _passwd_entry(name or "0", passwd)
+    name = name or "0"
+    entry = _passwd_entry(name, passwd)
     if entry is None and not name.isdecimal():
         raise PyrunError(
             f'user "{name}" is not in /etc/passwd of the image',
