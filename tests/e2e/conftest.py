@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import pytest
 
 from pyrun.spec.layout import Layout
+from pyrun.spec.network import DEFAULT_SUBNET
 from pyrun.state.files import list_directory
 from tests.leaks import assert_nothing_left, snapshot
 
@@ -144,15 +145,16 @@ def cli(tmp_path: Path, rootfs: Path) -> Iterator[Cli]:
 
 @pytest.fixture(scope="module")
 def module_cli(tmp_path_factory: pytest.TempPathFactory, rootfs: Path) -> Iterator[Cli]:
-    """Like `cli`, for Pods that several tests of a file only look at."""
-    with instance(tmp_path_factory.mktemp("instance"), rootfs) as command:
+    """Like `cli`, for Pods that several tests of a file only look at; beside it, so with its own subnet."""
+    with instance(tmp_path_factory.mktemp("instance"), rootfs, "10.138.0.0/16") as command:
         yield command
 
 
 @contextlib.contextmanager
-def instance(directory: Path, rootfs: Path) -> Iterator[Cli]:
+def instance(directory: Path, rootfs: Path, subnet: str = DEFAULT_SUBNET) -> Iterator[Cli]:
     """Give a command line on an instance below a directory; remove all its Pods and look for leaks."""
     command = Cli(directory, rootfs)
+    command.environment["PYRUN_SUBNET"] = subnet
     before = snapshot(command.layout)
     yield command
     if list_directory(command.layout.pods):
