@@ -325,6 +325,9 @@ def test_slow_clients_lose_nothing_and_neither_does_the_log(make: Make) -> None:
     container.start()
     time.sleep(0.5)
     assert status(container.child(), "State").startswith("S"), "the container waits for its clients"
+    used = cpu_seconds(container.pid)
+    time.sleep(0.3)
+    assert cpu_seconds(container.pid) - used <= 0.05, "and so does the monitor"
     assert container.log.stat().st_size < SIZE
     got: dict[socket.socket, list[bytes]] = {client.socket: [] for client in clients}
     open_ones = set(clients)
