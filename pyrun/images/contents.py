@@ -138,11 +138,17 @@ def _names(entry: wire.Descriptor) -> tuple[str, ...]:
 
 def _locate(source: Source, digest: str) -> Extent:
     algorithm, _, encoded = digest.partition(":")
-    reference.check_digest(digest)
+    _check_digest(source, digest)
     extent = source.find(f"blobs/{algorithm}/{encoded}") or source.find(encoded)
     if extent is None:
         raise ImageError(f"{source.path} is incomplete: the blob {digest} is missing")
     return extent
+
+
+def _check_digest(source: Source, digest: str) -> None:
+    """Refuse what is no digest before it becomes a part of a path."""
+    if fault := reference.digest_fault(digest):
+        raise ImageError(f"{source.path}: the digest {digest!r} is not valid: {fault}")
 
 
 def _blob(source: Source, descriptor: wire.Descriptor) -> bytes:
@@ -199,5 +205,5 @@ def _diff_ids(source: Source, config: bytes, count: int) -> tuple[str, ...]:
             f"{source.path}: the configuration names {len(diff_ids)} layers, the manifest {count}"
         )
     for diff_id in diff_ids:
-        reference.check_digest(diff_id)
+        _check_digest(source, diff_id)
     return diff_ids

@@ -72,7 +72,7 @@ def install(space: Workspace, blob: LayerBlob, limits: Limits | None = None) -> 
                 return present
     target = space.fresh("layer")
     os.mkdir(target, 0o755)
-    found, diff_id = _unpack(target, blob, limits or _default_limits(target), space.lock)
+    found, diff_id = _unpack(target, blob, limits or _default_limits(target), space.helpers)
     facts = records.LayerFacts(diff_id=diff_id, size=found.size, entries=found.entries, opaque=found.opaque)
     with records.locked(space.root):
         present = records.present_layer(space.root, diff_id)
@@ -96,13 +96,13 @@ def _default_limits(path: str) -> Limits:
     return Limits(size=max(0, min(DEFAULT_SIZE, free - RESERVE)))
 
 
-def _unpack(target: str, blob: LayerBlob, limits: Limits, lock: int) -> tuple[Unpacked, str]:
+def _unpack(target: str, blob: LayerBlob, limits: Limits, helpers: int) -> tuple[Unpacked, str]:
     """Run the child over the layer's bytes; return its report and the digest of the uncompressed tar."""
     algorithm = blob.diff_id.partition(":")[0] or "sha256"
     packed = hashlib.new(blob.digest.partition(":")[0] or "sha256")
     unpacked = hashlib.new(algorithm)
     total = 0
-    with _Child(target, limits, lock=lock, marker=not blob.diff_id) as child:
+    with _Child(target, limits, helpers=helpers, marker=not blob.diff_id) as child:
         try:
             for chunk in compression.plain(_hashing(blob.extent.chunks(), packed)):
                 total += len(chunk)
@@ -177,13 +177,13 @@ def _refused(blob: LayerBlob, target: str, report: Refused) -> ImageError:
 class _Child:
     """The unpacking process: fed through one pipe, reporting through another, killed when not finished."""
 
-    def __init__(self, target: str, limits: Limits, *, lock: int, marker: bool) -> None:
+    def __init__(self, target: str, limits: Limits, *, helpers: int, marker: bool) -> None:
         data_in, self._data = os.pipe()
         self._report, report_out = os.pipe()
         self._theirs: tuple[int, ...] = (data_in, report_out)
         self._target = target
         self._limits = limits
-        self._lock = lock
+        self._helpers = helpers
         self._marker = marker
         self.pid = 0
 
@@ -194,7 +194,7 @@ class _Child:
             parent = os.getpid()
             self.pid = os.fork()
             if self.pid == 0:
-                descriptors = (*self._theirs, self._lock)
+                descriptors = (*self._theirs, self._helpers)
                 _child_main(self._target, self._limits, descriptors, marker=self._marker, parent=parent)
             while self._theirs:
                 os.close(self._theirs[0])
@@ -252,7 +252,7 @@ def _child_main(
     target: str, limits: Limits, descriptors: tuple[int, ...], *, marker: bool, parent: int
 ) -> NoReturn:
     """The whole life of the child; never returns."""
-    data, report, _lock = descriptors
+    data, report, _helpers = descriptors
     record: Unpacked | Refused
     try:
         _enter(target, keep=descriptors, parent=parent)
@@ -275,7 +275,7 @@ def _enter(target: str, keep: tuple[int, ...], parent: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     gc.disable()
-    # The lock stays open: the workspace must not count as dead while this process writes.
+    # The lock of helpers stays open: nobody may collect the workspace while this process writes.
     first = 0
     for fd in (*sorted(keep), os.sysconf("SC_OPEN_MAX")):
         os.closerange(first, fd)

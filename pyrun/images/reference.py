@@ -55,8 +55,8 @@ class Reference(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         name = self.repository
         if self.domain == DEFAULT_DOMAIN:
             name = self.path.removeprefix(f"{DEFAULT_NAMESPACE}/")
-            if _is_domain(name.partition("/")[0]) and "/" in name:
-                name = self.path
+            if "/" in name and _is_domain(name.partition("/")[0]):
+                name = self.repository
         return name + self._suffix()
 
     @property
@@ -77,8 +77,8 @@ def parse(text: str) -> Reference:
     if not text:
         raise InvalidImageName("the name of an image is empty")
     rest, at, digest = text.partition("@")
-    if at:
-        check_digest(digest, text)
+    if at and (reason := digest_fault(digest)):
+        raise _invalid(text, reason)
     name, tag = _split_tag(rest, text)
     domain, path = _split_domain(name)
     if domain != DEFAULT_DOMAIN and not re.fullmatch(_DOMAIN, domain):
@@ -91,14 +91,15 @@ def parse(text: str) -> Reference:
     return Reference(domain=domain, path=path, tag=tag or DEFAULT_TAG)
 
 
-def check_digest(digest: str, text: str = "") -> None:
-    """Raise InvalidImageName unless `digest` is an algorithm of OCI, a colon, and lower-case hex digits."""
+def digest_fault(digest: str) -> str:
+    """Say what is wrong with a digest; nothing when it is an algorithm of OCI, a colon and lower-case hex."""
     algorithm, _, encoded = digest.partition(":")
     length = _DIGEST_LENGTHS.get(algorithm)
     if length is None:
-        raise _invalid(text or digest, f"the digest algorithm {algorithm!r} is not known")
+        return f"the digest algorithm {algorithm!r} is not known"
     if len(encoded) != length or not re.fullmatch("[0-9a-f]+", encoded):
-        raise _invalid(text or digest, f"a {algorithm} digest has {length} lower-case hex digits")
+        return f"a {algorithm} digest has {length} lower-case hex digits"
+    return ""
 
 
 def id_prefix(text: str) -> str:

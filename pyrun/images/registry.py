@@ -15,10 +15,10 @@ from pyrun.images.reference import Reference
 STDERR_TAIL = 4096
 
 
-def copy(name: Reference, space: str, lock: int, progress: int | None) -> str:
+def copy(name: Reference, space: str, helpers: int, progress: int | None) -> str:
     """Copy an image for this machine into a new directory below `space` (skopeo's dir: layout); return it.
 
-    `lock` is passed on, so that the workspace counts as alive as long as skopeo writes. skopeo runs in its
+    `helpers` is passed on, so that nobody collects the workspace while skopeo writes. skopeo runs in its
     own process group, is killed with it on any exception, and dies with this process. `progress` is a
     descriptor for its progress lines. TLS is not demanded of a registry on loopback. Raises ImageError with
     skopeo's last line, Unsupported when skopeo is missing.
@@ -30,7 +30,7 @@ def copy(name: Reference, space: str, lock: int, progress: int | None) -> str:
         command.append("--src-tls-verify=false")
     command += [f"docker://{name.canonical}", f"dir:{target}"]
     with open(errors, "wb") as stderr:
-        code = _run(command, stderr.fileno(), lock, subprocess.DEVNULL if progress is None else progress)
+        code = _run(command, stderr.fileno(), helpers, subprocess.DEVNULL if progress is None else progress)
     if code != 0:
         with open(errors, "rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - STDERR_TAIL))
@@ -43,7 +43,7 @@ def copy(name: Reference, space: str, lock: int, progress: int | None) -> str:
     return target
 
 
-def _run(command: list[str], stderr: int, lock: int, stdout: int) -> int:
+def _run(command: list[str], stderr: int, helpers: int, stdout: int) -> int:
     parent = os.getpid()
 
     def die_with_parent() -> None:
@@ -57,7 +57,7 @@ def _run(command: list[str], stderr: int, lock: int, stdout: int) -> int:
             stdin=subprocess.DEVNULL,
             stdout=stdout,
             stderr=stderr,
-            pass_fds=(lock,),
+            pass_fds=(helpers,),
             process_group=0,
             preexec_fn=die_with_parent,  # noqa: PLW1509 - pyrun has one thread
         )

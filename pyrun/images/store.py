@@ -100,7 +100,7 @@ class ImageStore:
 
         wanted = reference.parse(name)
         with workspace.workspace(self.root) as space:
-            place = registry.copy(wanted, space.path, space.lock, progress)
+            place = registry.copy(wanted, space.path, space.helpers, progress)
             found = contents.read(source.open_source(place, space.fresh("archive")))[0]
             by_digest = f"{wanted.repository}@{found.digest}"
             return self._store(space, [(found, (wanted.canonical, by_digest))])[0]

@@ -1,10 +1,11 @@
 """A command's own directory in the store, and the collection of what a killed command has left.
 
 A workspace is `<root>/work/<random>`, locked by flock on the directory itself for as long as the command
-(and every process it started with the descriptor) lives. Everything is made there and renamed into place
-when it is complete, so that a command killed at any moment leaves only its workspace, whose lock is free:
-the next command removes it. `pins/<layer>` names the layers the command relies on before an image record
-names them, so that no other command collects them as unused.
+lives. Everything is made there and renamed into place when it is complete, so that a command killed at any
+moment leaves only its workspace, whose lock is free: the next command removes it. Processes of the command
+that write there die with it, but a moment later: they hold the lock of the file `helpers`, and whoever
+collects waits for it. `pins/<layer>` names the layers the command relies on before an image record names
+them, so that no other command collects them as unused.
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ from pyrun.images import records
 class Workspace:
     """A locked directory below `work`; use `workspace()` to have one."""
 
-    def __init__(self, root: str, path: str, lock: int) -> None:
+    def __init__(self, root: str, path: str, helpers: int = -1) -> None:
+        """`helpers` is the descriptor that every process that writes here must hold."""
         self.root = root
         self.path = path
-        self.lock = lock
+        self.helpers = helpers
         self._count = 0
 
     def fresh(self, stem: str) -> str:
@@ -50,7 +52,9 @@ def workspace(root: str) -> Iterator[Workspace]:
         lock = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         fcntl.flock(lock, fcntl.LOCK_EX)
         os.mkdir(os.path.join(place, "pins"), 0o700)
-    space = Workspace(root, place, lock)
+        helpers = os.open(os.path.join(place, "helpers"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(helpers, fcntl.LOCK_EX)
+    space = Workspace(root, place, helpers)
     try:
         yield space
     except BaseException:
@@ -60,6 +64,7 @@ def workspace(root: str) -> Iterator[Workspace]:
         raise
     finally:
         _remove_tree(place)
+        os.close(helpers)
         os.close(lock)
 
 
@@ -78,9 +83,10 @@ def collect(root: str) -> None:
             if lock is not None:
                 dead.append((path, lock))
     for path, _ in dead:
+        _await_helpers(path)
         _remove_tree(os.path.join(path, "pins"))
     if dead:
-        sweep(Workspace(root, *dead[0]))
+        sweep(Workspace(root, dead[0][0]))
     for path, lock in dead:
         _remove_tree(path)
         os.close(lock)
@@ -129,6 +135,12 @@ def _try_lock(path: str) -> int | None:
         os.close(fd)
         return None
     return fd
+
+
+def _await_helpers(path: str) -> None:
+    """Wait until the processes of a dead command are dead too; the kernel is killing them."""
+    with contextlib.suppress(FileNotFoundError), open(os.path.join(path, "helpers"), "rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
 
 
 def _remove_tree(path: str) -> None:

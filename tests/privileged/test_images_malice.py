@@ -195,7 +195,7 @@ def test_a_layer_with_a_wrong_diff_id(tmp_path: Path) -> None:
 @pytest.mark.parametrize("what", ["config", "manifest"])
 def test_a_document_with_a_wrong_digest(tmp_path: Path, what: str) -> None:
     files = oci_files([GOOD])
-    needle = b'"rootfs"' if what == "config" else b'"layers"'
+    needle = b'"rootfs"' if what == "config" else b'"mediaType"'
     name = next(name for name, data in files.items() if name.startswith("blobs") and needle in data)
     files[name] = files[name] + b" "
     with pytest.raises(ImageError, match="wrong digest"):
