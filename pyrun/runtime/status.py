@@ -159,6 +159,8 @@ def _state(
     if ended is None and not record.monitor.alive():
         ended = pod.exit(key) or ExitRecord(MONITOR_LOST, 0, "", 0)
         if ended.finished_at == "":
+            # Its main process died with the monitor; what that has left behind nobody else would end.
+            group.kill(f"{sandbox.facts.cgroup}/{container_leaf(key[0])}")
             return ContainerState(terminated=_terminated(record, ended, "MonitorLost"))
     if ended is not None:
         return ContainerState(
