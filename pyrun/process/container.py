@@ -25,7 +25,7 @@ from pyrun.kernel.proc import start_time
 from pyrun.namespaces.steps import JoinNamespaces, UnshareNamespaces
 from pyrun.process.channel import Launched, pair, send
 from pyrun.process.child import ChildReport, apply_steps, born_in, run_child
-from pyrun.process.control import MonitorArguments, decode_start_record
+from pyrun.process.control import DATAGRAM_MAX, Exited, MonitorArguments, decode, decode_start_record
 from pyrun.process.execute import ExecuteProgram, explain_exec_error
 from pyrun.process.programs import program_path, sealed_copy
 from pyrun.process.stdio import Stdio, StdioEnds
@@ -54,6 +54,7 @@ GATE = "gate"
 CONTROL = "control"
 EXIT_RECORD = "exit.json"
 START_DEADLINE = 10.0
+REAP_TIMEOUT = 5.0
 
 ContainerStep = (
     JoinNamespaces
@@ -178,6 +179,9 @@ class SpawnContainer(Operation, frozen=True, tag=True):
     def undo(self) -> None:
         group.kill(self.leaf)
         group.wait_until_empty(self.leaf)
+        # The monitor reaps its child and ends. Were it killed first, the host's PID 1 would have to reap, at
+        # its leisure, and PID 1 of a shared PID namespace cannot end before every process in it is reaped.
+        wait_for_exit(self.directory, time.monotonic() + REAP_TIMEOUT)
 
 
 def _listen(directory: int, name: str) -> socket.socket:
@@ -200,6 +204,32 @@ def connect(directory: str, name: str) -> socket.socket:
     finally:
         os.close(fd)
     return sock
+
+
+def wait_for_exit(directory: str, deadline: float | None) -> bool:
+    """Wait until a container has ended and its exit is recorded; whether that came before the deadline.
+
+    The monitor tells every client of its control socket, and closes it when it ends. Where no monitor listens
+    there is nothing to wait for.
+    """
+    try:
+        control = connect(directory, CONTROL)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ECONNREFUSED, errno.ENOTDIR):
+            return True
+        raise
+    with control:
+        while True:
+            if deadline is not None:
+                control.settimeout(max(deadline - time.monotonic(), 0.000_001))
+            try:
+                data = control.recv(DATAGRAM_MAX)
+            except TimeoutError:
+                return False
+            except ConnectionResetError:
+                return True
+            if not data or isinstance(decode(data), Exited):
+                return True
 
 
 class StartContainer(Operation, frozen=True, tag=True):

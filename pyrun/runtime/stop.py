@@ -11,8 +11,8 @@ from pyrun.errors import Conflict, InputError, NotFound
 from pyrun.kernel import syscalls
 from pyrun.kernel.proc import has_ended
 from pyrun.plan.sandbox import PAUSE_LEAF, container_leaf
+from pyrun.process.container import wait_for_exit
 from pyrun.runtime.pods import ContainerKey, PodDirectory, pod_lock, require_sandbox
-from pyrun.runtime.wait import wait_for_monitor
 from pyrun.state.records import SandboxRecord
 
 RECORD_TIMEOUT = 5.0
@@ -35,12 +35,12 @@ def stop_pod(pod: PodDirectory, grace: int | None) -> None:
                 _signal(pod, key, None)
         deadline = time.monotonic() + seconds
         for key in keys:
-            wait_for_monitor(pod, key, deadline)
+            wait_for_exit(pod.container_directory(key), deadline)
         for key in keys:
             group.kill(f"{sandbox.facts.cgroup}/{container_leaf(key[0])}")
         deadline = time.monotonic() + RECORD_TIMEOUT
         for key in keys:
-            wait_for_monitor(pod, key, deadline)
+            wait_for_exit(pod.container_directory(key), deadline)
         pause = f"{sandbox.facts.cgroup}/{PAUSE_LEAF}"
         group.kill(pause)
         group.wait_until_empty(pause)

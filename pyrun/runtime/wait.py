@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 
 from pyrun.errors import PyrunError
-from pyrun.kernel.proc import has_ended
-from pyrun.runtime.pods import ContainerKey, PodDirectory, require_sandbox
+from pyrun.process.container import wait_for_exit
+from pyrun.runtime.pods import PodDirectory, require_sandbox
 from pyrun.runtime.status import pod_status
 
 
@@ -17,36 +16,15 @@ def wait_until_ended(pods: Sequence[PodDirectory], timeout: float | None) -> Non
     deadline = None if timeout is None else time.monotonic() + timeout
     for pod in pods:
         for key in pod.attempts():
-            if not wait_for_monitor(pod, key, deadline):
+            if not wait_for_exit(pod.container_directory(key), deadline):
                 raise PyrunError(
                     f'container "{key[0]}" of Pod {pod.uid} still runs after {timeout:g} s',
                     hint="it goes on; stop it with pyrun pod stop, or wait longer",
                 )
 
 
-def wait_for_monitor(pod: PodDirectory, key: ContainerKey, deadline: float | None) -> bool:
-    """Wait until a container has ended and its exit is recorded; whether that came before the deadline.
-
-    The monitor writes the record and then ends, so its pidfd is what is waited for.
-    """
-    record = pod.container(key)
-    pidfd = record.monitor.open() if record is not None else None
-    if pidfd is None:
-        return True
-    try:
-        if deadline is None:
-            while not has_ended(pidfd, 3600):
-                pass
-            return True
-        return has_ended(pidfd, max(deadline - time.monotonic(), 0))
-    finally:
-        os.close(pidfd)
-
-
 def exit_code(pod: PodDirectory) -> int:
     """Return the exit code of the first container that did not end well; 0 when all did."""
     status = pod_status(pod, require_sandbox(pod))
-    codes = [
-        s.state.terminated.exit_code for s in status.container_statuses if s.state.terminated is not None
-    ]
+    codes = [s.state.terminated.exit_code for s in status.container_statuses if s.state.terminated is not None]
     return next((code for code in codes if code != 0), 0)
