@@ -97,8 +97,10 @@ class NetworkConfig(msgspec.Struct, frozen=True, kw_only=True):
         """Return the name of a Pod's veth on the host: the prefix and the beginning of the uid.
 
         A uid that is not a UUID is represented by its digest. Names are as unique as uids, so that one is
-        never reused while the kernel still removes its former owner.
+        never reused while the kernel still removes its former owner. A reference of a plan, `<uid>`, stays.
         """
+        if pod_uid.startswith("<"):
+            return self.link_prefix + pod_uid
         digits = pod_uid.replace("-", "").lower()
         if not re.fullmatch(r"[0-9a-f]{32}", digits):
             import hashlib
