@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 
 from pyrun.errors import NetworkError
 from pyrun.network import requests, tables
@@ -11,6 +12,8 @@ from pyrun.network.netns import OWN, in_network_namespace
 from pyrun.network.operations import POD_LINK
 from pyrun.network.rtnetlink import RouteSocket
 from pyrun.spec.network import NetworkConfig, mac_of
+
+_PATIENCE = 1.0
 
 
 def connect(config: NetworkConfig, link: str, address: str, sandbox: int) -> None:
@@ -45,6 +48,23 @@ def connect(config: NetworkConfig, link: str, address: str, sandbox: int) -> Non
             requests.set_up(POD_LINK),
             requests.add_default_route(config.gateway),
         )
+        for netlink, name in ((host, link), (inside, POD_LINK), (host, config.bridge)):
+            _await_operation(netlink, name)
+
+
+def _await_operation(netlink: RouteSocket, name: str) -> None:
+    """Wait until packets pass a link that has been set up, for a second at most.
+
+    The kernel begins to send through a link in a work item of its own, some time after "up" has been
+    answered. What is sent before is dropped; were it the first ARP message, the Pod's first packet would
+    come a second late. Asking for one link makes newer kernels do that work at once (linkwatch_sync_dev).
+    """
+    deadline = time.monotonic() + _PATIENCE
+    while time.monotonic() < deadline:
+        found = netlink.link(name)
+        if found is None or found.operational:
+            return
+        time.sleep(0.001)
 
 
 def disconnect(config: NetworkConfig, link: str) -> None:

@@ -106,7 +106,10 @@ class Request(NamedTuple):
 
 
 class Link(msgspec.Struct, frozen=True):
-    """A network interface. `kind` is "bridge", "veth", "" for hardware; `mtu` in bytes."""
+    """A network interface. `kind` is "bridge", "veth", "" for hardware; `mtu` in bytes.
+
+    `up` is what was asked for, `operational` whether packets pass (operational state UP, RFC 2863).
+    """
 
     index: int
     name: str
@@ -114,6 +117,7 @@ class Link(msgspec.Struct, frozen=True):
     mac: str
     mtu: int
     up: bool
+    operational: bool
 
 
 class Route(msgspec.Struct, frozen=True):
@@ -300,6 +304,7 @@ def _link(found: Message) -> Link:
         mac=str(found.get_attr("IFLA_ADDRESS") or ""),
         mtu=_number(found.get_attr("IFLA_MTU")),
         up=bool(_number(found["flags"]) & 1),
+        operational=found.get_attr("IFLA_OPERSTATE") == "UP",
     )
 
 

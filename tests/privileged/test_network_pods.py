@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -81,6 +82,20 @@ def test_answers_from_outside_come_back(host: int, tmp_path: Path) -> None:
         _, sender = server.recvfrom(100)
         server.sendto(b"answer", sender)
         assert client.recv(100) == b"answer"
+
+
+def test_the_first_packet_passes_at_once(host: int, tmp_path: Path) -> None:
+    config = config_at(tmp_path)
+    for _ in range(20):
+        with connected_pod(config) as one, connected_pod(config) as two:
+            # Not by asking for one link: that itself makes the kernel finish.
+            for namespace in (host, one.pidfd, two.pidfd):
+                with in_network_namespace(namespace):
+                    assert "state DOWN" not in ip("-o link")
+            begin = time.monotonic()
+            assert sender_seen(one.pidfd, two.pidfd, two.address) == one.address
+            assert sender_seen(None, one.pidfd, one.address) == config.gateway
+            assert time.monotonic() - begin < 0.5
 
 
 def test_traffic_between_pods_is_not_masqueraded_by_the_world_route(host: int, tmp_path: Path) -> None:

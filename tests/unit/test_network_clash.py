@@ -50,7 +50,7 @@ def test_a_free_subnet_is_proposed() -> None:
 
 
 def test_the_mtu_is_that_of_the_best_default_route() -> None:
-    links = [Link(2, "eth0", "", "", 1400, True), Link(3, "tun0", "tun", "", 1300, True)]
+    links = [Link(2, "eth0", "", "", 1400, True, True), Link(3, "tun0", "tun", "", 1300, True, True)]
     slow = Route(IPv4Network("0.0.0.0/0"), UNICAST, 3, 600, 254, "")
     fast = Route(IPv4Network("0.0.0.0/0"), UNICAST, 2, 100, 254, "")
     assert default_mtu([slow, fast], links) == 1400
