@@ -36,7 +36,6 @@ from pyrun.rootfs.mounts import (
 from pyrun.security.capabilities import DropBoundingSet, SetCapabilities, SetNoNewPrivileges
 from pyrun.security.limits import SetLimits, limits_within
 from pyrun.security.users import SetUser
-from pyrun.spec.capability import ALL_CAPABILITIES
 from pyrun.spec.container import ContainerConfig, Mount, MountSource, PidMode
 from pyrun.spec.sandbox import SandboxFacts
 
@@ -213,16 +212,6 @@ def rights(config: ContainerConfig, host: HostFacts) -> tuple[ContainerStep, ...
         *((SetNoNewPrivileges(),) if process.no_new_privileges else ()),
         ChangeDirectory(process.cwd),
     )
-
-
-def missing_capabilities(config: ContainerConfig, host: HostFacts) -> tuple[str, ...]:
-    """Return the capabilities a container asks for by name that this host's bounding set lacks.
-
-    A privileged container (or `ALL`) asks for what there is, and is not refused.
-    """
-    if len(config.process.capabilities) == len(ALL_CAPABILITIES):
-        return ()
-    return tuple(name for name in config.process.capabilities if name not in host.capabilities)
 
 
 def pid_mode_of(host_pid: bool, share: bool) -> PidMode:

@@ -14,7 +14,7 @@ from pyrun.errors import ImageError, Unsupported
 from pyrun.kernel.observer import Observer
 from pyrun.kernel.operation import Operation, Results
 from pyrun.kernel.proc import ProcessIdentity, boot_id
-from pyrun.plan.container import missing_capabilities, plan_container, plan_start
+from pyrun.plan.container import plan_container, plan_start
 from pyrun.plan.convert import container_of, image_from_directory, root_directory, sandbox_of
 from pyrun.plan.host import HostFacts
 from pyrun.plan.sandbox import plan_sandbox, sandbox_facts
@@ -22,6 +22,7 @@ from pyrun.runtime.clock import now, rfc3339
 from pyrun.runtime.one import RunRequest, pod_of
 from pyrun.runtime.pods import ContainerKey, PodDirectory, pod_lock, require_sandbox
 from pyrun.runtime.remove import recover, remove_locked, remove_pod
+from pyrun.spec.capability import named_set
 from pyrun.spec.container import ContainerConfig
 from pyrun.spec.image import Image
 from pyrun.spec.layout import Layout
@@ -175,12 +176,17 @@ def create_pod(
 
 
 def refuse_missing_capabilities(plan: PodPlan) -> None:
-    """Raise Unsupported when a container asks for a capability that this host cannot give."""
-    for config in plan.containers:
-        missing = missing_capabilities(config, plan.facts)
-        if missing:
+    """Raise Unsupported when a container asks for a capability that this host cannot give.
+
+    A privileged container asks for what there is, and is not refused.
+    """
+    for container in plan.pod.spec.containers:
+        context = container.security_context
+        asked = named_set(context.capabilities.add, context.capabilities.drop)
+        missing = [name for name in asked if name not in plan.facts.capabilities]
+        if missing and not context.privileged:
             raise Unsupported(
-                f'container "{config.name}" asks for capabilities this host does not have: {", ".join(missing)}',
+                f'container "{container.name}" asks for capabilities this host does not have: {", ".join(missing)}',
                 hint="drop them, or give them to pyrun's own bounding set",
             )
 

@@ -90,3 +90,11 @@ def effective_set(add: tuple[str, ...], drop: tuple[str, ...]) -> tuple[str, ...
         held = set() if "ALL" not in added else held
     held = (held - dropped) | (added - {"ALL"})
     return tuple(name for name in ALL_CAPABILITIES if name in held)
+
+
+def named_set(add: tuple[str, ...], drop: tuple[str, ...]) -> tuple[str, ...]:
+    """Return what a container must be given: `ALL` asks for what there is, every other name for itself."""
+    if "ALL" not in {normalise(name) for name in add}:
+        return effective_set(add, drop)
+    named = {normalise(name) for name in add}
+    return tuple(name for name in ALL_CAPABILITIES if name in named)
