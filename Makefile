@@ -1,0 +1,75 @@
+# make demo   watch a real Pod being built, run and used
+# make test   run everything this machine can run
+# Both install what they need first (Debian packages, a virtual environment, the compiled parts, the images)
+# and are quick when all is there.
+
+SHELL := /bin/sh
+VENV := .venv
+BUILD := build
+IMAGES := .cache/images
+STAMPS := .cache/stamps
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+# Debian's own interpreter: the headers of the package python3-dev belong to it.
+PYTHON ?= /usr/bin/python3
+
+BUILD_PACKAGES := gcc libc6-dev libcap-dev musl-tools pkg-config python3 python3-dev python3-venv
+RUN_PACKAGES := iproute2 libnftables1 nftables skopeo
+IMAGE_PACKAGES := busybox-static mmdebstrap
+DEMO_PACKAGES := curl
+TEST_PACKAGES := docker-registry procps strace util-linux
+
+.PHONY: all demo test install-packages build images clean
+
+all: build
+
+demo: build images $(STAMPS)/demo-packages
+	$(SUDO) demo/run --pyrun "$(CURDIR)/$(VENV)/bin/pyrun" --images "$(CURDIR)/$(IMAGES)"
+
+test: build images $(STAMPS)/demo-packages $(STAMPS)/test-packages $(STAMPS)/test-tools
+	$(SUDO) env PYRUN_TEST_IMAGES="$(CURDIR)/$(IMAGES)" $(VENV)/bin/python -m pytest $(ARGS)
+
+build: $(STAMPS)/build
+
+images: $(STAMPS)/image-packages
+	$(SUDO) $(PYTHON) images/build --output $(IMAGES)
+
+clean:
+	$(SUDO) rm -rf $(BUILD) $(VENV) .cache pyrun/libexec pyrun/kernel/_kernel*.so pyrun/network/_nftables.py
+
+# Packages: asked for only when one is missing, because asking takes longer than looking.
+define need
+	@mkdir -p $(STAMPS)
+	@dpkg-query -W -f '$${Status}\n' $(1) 2>/dev/null | grep -c '^install ok installed$$' | grep -qx $(words $(1)) \
+	  || { $(SUDO) apt-get update -q && \
+	       $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $(1); }
+	@touch $@
+endef
+
+$(STAMPS)/build-packages: Makefile
+	$(call need,$(BUILD_PACKAGES) $(RUN_PACKAGES))
+$(STAMPS)/image-packages: Makefile
+	$(call need,$(IMAGE_PACKAGES))
+$(STAMPS)/demo-packages: Makefile
+	$(call need,$(DEMO_PACKAGES))
+# Debian's docker-registry starts itself as a service where there is an init system; the tests start their own.
+$(STAMPS)/test-packages: Makefile
+	$(call need,$(TEST_PACKAGES))
+
+$(STAMPS)/venv: $(STAMPS)/build-packages pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python tools/requirements build runtime > $(STAMPS)/requirements.txt
+	$(VENV)/bin/pip install -q --disable-pip-version-check -r $(STAMPS)/requirements.txt
+	@touch $@
+
+$(STAMPS)/test-tools: $(STAMPS)/venv
+	$(VENV)/bin/python tools/requirements test > $(STAMPS)/test-requirements.txt
+	$(VENV)/bin/pip install -q --disable-pip-version-check -r $(STAMPS)/test-requirements.txt
+	@touch $@
+
+# The tree itself becomes runnable: the compiled parts go into it, and the environment finds it.
+$(STAMPS)/build: $(STAMPS)/venv meson.build csrc/meson.build $(wildcard csrc/*.[ch]) pyrun/kernel/build_kernel.py \
+                 pyrun/network/build_nftables.py
+	@[ -d $(BUILD) ] || PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/meson setup $(BUILD)
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/meson compile -C $(BUILD) in-place
+	$(VENV)/bin/python tools/link-tree
+	@touch $@
