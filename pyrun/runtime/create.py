@@ -118,16 +118,22 @@ def stored_image(layout: Layout) -> ImageFinder:
 
 
 def _by_policy(store: ImageStore, container: Container) -> Image:
-    # A local image satisfies Always too when its registry cannot be asked; what is missing is pulled unless Never.
+    """Find an image by the container's imagePullPolicy.
+
+    Always asks the registry each time, but for an image that came from none: one that was loaded or imported
+    here is what it is.
+    """
     try:
-        return store.resolve(container.image)
+        image = store.resolve(container.image)
     except ImageError as error:
         if container.image_pull_policy is PullPolicy.NEVER:
             raise ImageError(
                 f'container "{container.name}": {error}, and its imagePullPolicy is Never', hint=error.hint
             ) from None
-    return store.pull(container.image)
-
+        return store.pull(container.image)
+    if container.image_pull_policy is PullPolicy.ALWAYS and image.from_registry:
+        return store.pull(container.image)
+    return image
 
 def create_one(
     request: RunRequest, user: str | None, facts: HostFacts, created: Created | None = None

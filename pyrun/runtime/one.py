@@ -5,7 +5,6 @@ from __future__ import annotations
 import msgspec
 
 from pyrun.errors import InputError
-from pyrun.manifest.containers import default_pull_policy
 from pyrun.spec.annotations import ROOTFS_PREFIX
 from pyrun.spec.pod import (
     Container,
@@ -15,6 +14,7 @@ from pyrun.spec.pod import (
     Metadata,
     Pod,
     PodSpec,
+    PullPolicy,
     RestartPolicy,
     SecurityContext,
     Volume,
@@ -55,7 +55,7 @@ def pod_of(request: RunRequest) -> Pod:
                 Container(
                     name=CONTAINER,
                     image=request.image,
-                    image_pull_policy=default_pull_policy(request.image),
+                    image_pull_policy=PullPolicy.IF_NOT_PRESENT,
                     args=request.args or None,
                     env=tuple(_variable(text) for text in request.env),
                     working_dir=request.workdir,

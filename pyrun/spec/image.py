@@ -35,3 +35,8 @@ class Image(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     layers: tuple[str, ...] = ()
     size: int = 0
     created: str = ""
+
+    @property
+    def from_registry(self) -> bool:
+        """Whether it was pulled: only then has it a name with a digest."""
+        return any("@" in name for name in self.names)
