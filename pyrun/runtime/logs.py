@@ -17,12 +17,11 @@ from pyrun.process.control import Stream
 from pyrun.runtime.clock import parse_rfc3339, rfc3339
 from pyrun.runtime.logfiles import LogFiles, Record
 from pyrun.runtime.pods import PodDirectory, require_sandbox
+from pyrun.spec.annotations import parse_offset
 from pyrun.state.files import list_directory
 
 _CHANGES = syscalls.IN_MODIFY | syscalls.IN_CREATE | syscalls.IN_MOVED_FROM
 _RFC3339 = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9})\d*)?(Z|[+-]\d\d:\d\d)")
-_UNITS = {"h": 3600 * 10**9, "m": 60 * 10**9, "s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
-_DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:h|ms|m|s|us|ns))+")
 
 
 class LogOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,18 +101,18 @@ def parse_since(text: str, now: int) -> int:
 
     Times are nanoseconds since 1970. Raises InputError.
     """
-    if match := _RFC3339.fullmatch(text.upper()):
-        try:
+    try:
+        if match := _RFC3339.fullmatch(text.upper()):
             seconds = int(parse_rfc3339(match[1] + match[3]))
             return seconds * 10**9 + int((match[2] or "0").ljust(9, "0"))
-        except ValueError:
-            pass
-    elif _DURATION.fullmatch(text):
-        parts = re.findall(r"([\d.]+)([a-z]+)", text)
-        return now - sum(int(float(number) * _UNITS[unit]) for number, unit in parts)
-    raise InputError(
-        f'"{text}" is neither a duration nor a time', hint="write 10s, 1h30m or 2026-01-31T10:00:00Z"
-    )
+        ago = parse_offset(text)
+    except ValueError:
+        ago = -1
+    if ago < 0:
+        raise InputError(
+            f'"{text}" is neither a duration nor a time', hint="write 10s, 1h30m or 2026-01-31T10:00:00Z"
+        )
+    return now - ago
 
 
 class _Source:

@@ -34,10 +34,9 @@ def plan_pods(pods: Sequence[Pod], layout: Layout, network: NetworkConfig) -> tu
         hostname=HOSTNAME,
     )
     plans = []
-    for pod in pods:
-        named = _named(pod)
-        uid = "<uid>" if len(pods) == 1 else f"<uid of {named.metadata.name}>"
-        plans.append(plan_pod(named, uid, facts, _referenced_image))
+    for number, pod in enumerate(pods, 1):
+        uid = "<uid>" if len(pods) == 1 else f"<uid {number}>"
+        plans.append(plan_pod(_named(pod), uid, facts, _referenced_image))
     return tuple(plans)
 
 

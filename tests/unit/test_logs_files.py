@@ -190,6 +190,7 @@ NOW = 1_800_000_000_000_000_000
     ("given_text", "time"),
     [
         ("10s", NOW - 10 * 10**9),
+        ("10", NOW - 10 * 10**9),
         ("1h30m", NOW - 5400 * 10**9),
         ("1.5m", NOW - 90 * 10**9),
         ("250ms", NOW - 250 * 10**6),
@@ -202,7 +203,7 @@ def test_since_is_a_duration_or_a_time(given_text: str, time: int) -> None:
     assert parse_since(given_text, NOW) == time
 
 
-@pytest.mark.parametrize("wrong", ["", "10", "yesterday", "1d", "-5s", "2026-01-31", "2026-13-31T10:00:00Z"])
+@pytest.mark.parametrize("wrong", ["", "yesterday", "1d", "-5s", "2026-01-31", "2026-13-31T10:00:00Z"])
 def test_anything_else_is_refused_with_an_example(wrong: str) -> None:
     with pytest.raises(InputError, match="neither a duration nor a time") as caught:
         parse_since(wrong, NOW)

@@ -1,0 +1,84 @@
+"""`pyrun plan` on the command line: without root, without a trace, and what is then really done."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from pyrun.runtime.plan import CGROUP_MOUNT
+from pyrun.state.journal import AnyOperation
+from tests.e2e.conftest import Cli
+
+MANIFEST = Path(__file__).parents[1] / "unit/golden/one.yaml"
+
+
+@pytest.fixture
+def nobody() -> dict[str, int]:
+    """Arguments of subprocess.run for a user without rights; this one when it is not root anyway."""
+    return {"user": 65534, "group": 65534} if os.geteuid() == 0 else {}
+
+
+def test_it_needs_no_root_and_leaves_nothing(cli: Cli, nobody: dict[str, int]) -> None:
+    environment = {**cli.environment, "HOME": "/nonexistent", "PYTHONDONTWRITEBYTECODE": "1"}
+    result = subprocess.run(
+        [*cli.command, "plan", "-f", "-"],
+        input=MANIFEST.read_text(),
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=30,
+        check=False,
+        **nobody,  # type: ignore[call-overload]
+    )
+    if "Permission denied" in result.stderr:
+        pytest.skip("this interpreter or this tree cannot be read by another user")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.startswith("Pod default/one\n  1  link ")
+    assert not cli.root.exists() and not cli.state.exists()
+
+
+def test_json_is_what_the_journal_takes(cli: Cli) -> None:
+    output = cli.ok("plan", "-f", str(MANIFEST), "-o", "json")
+    operations = msgspec.json.decode(output, type=tuple[AnyOperation, ...])
+    assert len(operations) == len(json.loads(output)) > 10
+    assert cli.ok("plan", "-f", str(MANIFEST), "-o", "json") == output
+
+
+def test_the_instance_is_seen_in_paths_and_names(cli: Cli) -> None:
+    output = cli.ok("plan", "-f", str(MANIFEST))
+    assert f"mkdir -m 0755 {cli.root}/pods/<uid>" in output
+    assert f"link {cli.state}/names/default/one" in output
+    assert f"{CGROUP_MOUNT}/pyrun-" in output
+    assert "10.99.0.0/24" in cli.ok("--subnet", "10.99.0.0/24", "plan", "-f", str(MANIFEST))
+
+
+def test_bad_manifests_end_with_2(cli: Cli) -> None:
+    result = cli.run("plan", "-f", "-", stdin="kind: Pod\napiVersion: v1\nspec: {containerz: []}\n")
+    assert result.returncode == 2
+    assert "spec.containerz" in result.stderr and "containers" in result.stderr
+    assert cli.run("plan", "-f", "/nonexistent").returncode == 2
+    assert cli.run("plan").returncode == 2
+
+
+@pytest.mark.requires("pods", "busybox")
+def test_the_plan_is_what_is_done(cli: Cli) -> None:
+    manifest = cli.pod("sleep 1000", "sleep 1000", spec="shareProcessNamespace: true")
+    planned = msgspec.json.decode(
+        cli.ok("plan", "-f", "-", "-o", "json", stdin=manifest), type=tuple[AnyOperation, ...]
+    )
+    uid = cli.create(manifest).strip()
+    directory = cli.state / "pods" / uid
+    done = []
+    for path in (
+        directory / "journal",
+        directory / "containers/c0/0/journal",
+        directory / "containers/c1/0/journal",
+    ):
+        done += [json.loads(line) for line in path.read_text().splitlines()]
+    kinds = [line["operation"]["op"] for line in done if "operation" in line]
+    assert sorted(kinds) == sorted(type(operation).__name__ for operation in planned)

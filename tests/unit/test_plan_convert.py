@@ -1,0 +1,327 @@
+"""From a Pod and its images to containers by Kubernetes' rules: tables of what gives what."""
+
+from __future__ import annotations
+
+import pytest
+
+from pyrun.errors import InputError
+from pyrun.plan.container import pid_mode_of, rights
+from pyrun.plan.convert import (
+    command_line,
+    container_of,
+    environment,
+    expand,
+    hostname_of,
+    image_from_directory,
+    sandbox_of,
+)
+from pyrun.plan.host import HostFacts
+from pyrun.plan.sandbox import sandbox_facts
+from pyrun.security.capabilities import DropBoundingSet
+from pyrun.security.limits import Rlimit, SetLimits
+from pyrun.spec.capability import ALL_CAPABILITIES, DEFAULT_CAPABILITIES
+from pyrun.spec.container import ContainerConfig, Mount, MountSource, PidMode, User
+from pyrun.spec.image import Image, ImageConfig
+from pyrun.spec.layout import Layout
+from pyrun.spec.network import NetworkConfig
+from pyrun.spec.pod import (
+    Capabilities,
+    Container,
+    EmptyDir,
+    EnvVar,
+    HostPath,
+    HostPathType,
+    Metadata,
+    Pod,
+    PodSpec,
+    PullPolicy,
+    SecurityContext,
+    Volume,
+    VolumeMount,
+)
+
+LAYOUT = Layout()
+
+
+def container(**fields: object) -> Container:
+    return Container(**{"name": "app", "image": "i", "image_pull_policy": PullPolicy.NEVER, **fields})  # type: ignore[arg-type]
+
+
+def pod(one: Container, name: str = "web", **spec: object) -> Pod:
+    return Pod(metadata=Metadata(name=name), spec=PodSpec(containers=(one,), **spec))  # type: ignore[arg-type]
+
+
+def converted(image: ImageConfig | None = None, **fields: object) -> ContainerConfig:
+    one = container(**fields)
+    config = image or ImageConfig(entrypoint=("/app",))
+    return container_of(pod(one), one, Image(id="id", config=config), "uid", LAYOUT)
+
+
+# Kubernetes API reference, Container.command and args, as the documentation's own table has it.
+@pytest.mark.parametrize(
+    ("entrypoint", "cmd", "command", "args", "wanted"),
+    [
+        (("/ep",), ("a", "b"), None, None, ("/ep", "a", "b")),
+        (("/ep",), ("a", "b"), ("/c",), None, ("/c",)),
+        (("/ep",), ("a", "b"), None, ("x",), ("/ep", "x")),
+        (("/ep",), ("a", "b"), ("/c",), ("x",), ("/c", "x")),
+        ((), ("sh", "-c"), None, None, ("sh", "-c")),
+        ((), ("sh",), None, ("x", "y"), ("x", "y")),
+        (("/ep",), (), None, None, ("/ep",)),
+        ((), (), ("/c", "d"), ("x",), ("/c", "d", "x")),
+        ((), (), None, ("x",), ("x",)),
+        (("/ep",), ("a",), (), (), ("/ep", "a")),
+        (("/ep",), ("a",), (), ("x",), ("/ep", "x")),
+    ],
+)
+def test_command_and_args_against_entrypoint_and_cmd(
+    entrypoint: tuple[str, ...],
+    cmd: tuple[str, ...],
+    command: tuple[str, ...] | None,
+    args: tuple[str, ...] | None,
+    wanted: tuple[str, ...],
+) -> None:
+    image = ImageConfig(entrypoint=entrypoint, cmd=cmd)
+    assert command_line(container(command=command, args=args), image, {}) == wanted
+
+
+def test_no_program_anywhere_is_an_input_error() -> None:
+    with pytest.raises(InputError, match='neither the manifest nor image "i" names a program'):
+        command_line(container(), ImageConfig(), {})
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("$(A)", "1"),
+        ("x$(A)y$(B)z", "x1y2z"),
+        ("$$(A)", "$(A)"),
+        ("$$$(A)", "$1"),
+        ("$$$$(A)", "$$(A)"),
+        ("$(UNKNOWN)", "$(UNKNOWN)"),
+        ("$(A", "$(A"),
+        ("$A ${A}", "$A ${A}"),
+        ("$", "$"),
+        ("$$", "$"),
+        ("a$", "a$"),
+        ("$()", "$()"),
+        ("$(A$(B))", "$(A$(B))"),
+        ("$(EMPTY)|", "|"),
+        ("$(REFERENCE)", "$(A)"),
+        ("", ""),
+    ],
+)
+def test_expansion(text: str, wanted: str) -> None:
+    assert expand(text, {"A": "1", "B": "2", "EMPTY": "", "REFERENCE": "$(A)"}) == wanted
+
+
+def test_a_variable_sees_those_before_it() -> None:
+    env = (
+        EnvVar(name="LATE", value="$(FIRST)"),
+        EnvVar(name="FIRST", value="1"),
+        EnvVar(name="SECOND", value="$(FIRST)2"),
+        EnvVar(name="FIRST", value="$(FIRST)+"),
+        EnvVar(name="THIRD", value="$(FIRST)"),
+    )
+    found = environment(container(env=env), ImageConfig(), host_network=False, hostname="h")
+    assert (found["LATE"], found["SECOND"], found["FIRST"], found["THIRD"]) == ("$(FIRST)", "12", "1+", "1+")
+
+
+def test_command_and_args_see_the_variables_of_the_manifest_only() -> None:
+    config = converted(
+        ImageConfig(env=("OF_IMAGE=1",)),
+        command=("run", "$(MINE)", "$(OF_IMAGE)", "$(PATH)"),
+        args=("$$(MINE)",),
+        env=(EnvVar(name="MINE", value="yes"),),
+    )
+    assert config.process.args == ("run", "yes", "$(OF_IMAGE)", "$(PATH)", "$(MINE)")
+
+
+@pytest.mark.parametrize(
+    ("image_env", "env", "tty", "host_network", "wanted"),
+    [
+        (
+            (),
+            {},
+            False,
+            False,
+            {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOSTNAME": "h"},
+        ),
+        (("PATH=/x", "A=b=c"), {}, False, False, {"PATH": "/x", "A": "b=c", "HOSTNAME": "h"}),
+        (("PATH=/x",), {"PATH": "/y", "HOSTNAME": "mine"}, False, False, {"PATH": "/y", "HOSTNAME": "mine"}),
+        (("PATH=/x",), {}, True, True, {"PATH": "/x", "TERM": "xterm"}),
+        (("PATH=/x", "TERM=vt100"), {}, True, True, {"PATH": "/x", "TERM": "vt100"}),
+        (("PATH=/x", "EMPTY="), {"EMPTY": ""}, False, True, {"PATH": "/x", "EMPTY": ""}),
+    ],
+)
+def test_path_hostname_and_term(
+    image_env: tuple[str, ...], env: dict[str, str], tty: bool, host_network: bool, wanted: dict[str, str]
+) -> None:
+    declared = tuple(EnvVar(name=name, value=value) for name, value in env.items())
+    one = container(env=declared, tty=tty)
+    assert environment(one, ImageConfig(env=image_env), host_network, "h") == wanted
+
+
+@pytest.mark.parametrize(
+    ("image_user", "run_as_user", "run_as_group", "wanted"),
+    [
+        ("", None, None, User()),
+        ("www:extra", None, None, User(name="www:extra")),
+        ("www", 0, None, User(name="0")),
+        ("www", 33, 44, User(name="33", group=44)),
+        ("www", None, 44, User(name="www", group=44)),
+        ("", 1000, 0, User(name="1000", group=0)),
+    ],
+)
+def test_user(image_user: str, run_as_user: int | None, run_as_group: int | None, wanted: User) -> None:
+    context = SecurityContext(run_as_user=run_as_user, run_as_group=run_as_group)
+    image = ImageConfig(entrypoint=("/app",), user=image_user)
+    assert converted(image, security_context=context).process.user == wanted
+
+
+@pytest.mark.parametrize(
+    ("add", "drop", "wanted"),
+    [
+        ((), (), set(DEFAULT_CAPABILITIES)),
+        (("SYS_TIME",), (), {*DEFAULT_CAPABILITIES, "SYS_TIME"}),
+        (("CAP_SYS_TIME",), ("cap_chown",), {*DEFAULT_CAPABILITIES, "SYS_TIME"} - {"CHOWN"}),
+        ((), ("ALL",), set()),
+        (("NET_BIND_SERVICE",), ("ALL",), {"NET_BIND_SERVICE"}),
+        (("ALL",), (), set(ALL_CAPABILITIES)),
+        (("ALL",), ("SYS_ADMIN",), set(ALL_CAPABILITIES) - {"SYS_ADMIN"}),
+        (("ALL",), ("ALL",), set(ALL_CAPABILITIES)),
+        (("CHOWN",), ("CHOWN",), set(DEFAULT_CAPABILITIES)),
+    ],
+)
+def test_capabilities(add: tuple[str, ...], drop: tuple[str, ...], wanted: set[str]) -> None:
+    context = SecurityContext(capabilities=Capabilities(add=add, drop=drop))
+    found = converted(security_context=context).process.capabilities
+    assert set(found) == wanted
+    assert found == tuple(name for name in ALL_CAPABILITIES if name in wanted)
+
+
+def test_privileged_has_all_capabilities() -> None:
+    context = SecurityContext(privileged=True, capabilities=Capabilities(drop=("ALL",)))
+    assert converted(security_context=context).process.capabilities == ALL_CAPABILITIES
+
+
+def test_a_privileged_container_gets_what_the_host_has() -> None:
+    host = facts(capabilities=tuple(c for c in ALL_CAPABILITIES if c != "SYS_TIME"))
+    everything = converted(security_context=SecurityContext(privileged=True))
+    (dropped,) = (step for step in rights(everything, host) if isinstance(step, DropBoundingSet))
+    assert dropped.keep == host.capabilities
+
+
+def facts(**fields: object) -> HostFacts:
+    given: dict[str, object] = {
+        "layout": LAYOUT,
+        "cgroup_mount": "/cg",
+        "capabilities": ALL_CAPABILITIES,
+        "limits": (),
+        "network": NetworkConfig.of(LAYOUT.name, LAYOUT.state),
+        "hostname": "node",
+        **fields,
+    }
+    return HostFacts(**given)  # type: ignore[arg-type]
+
+
+def test_limits_stay_below_those_of_the_host() -> None:
+    host = facts(limits=(Rlimit("NOFILE", 1024, 4096), Rlimit("CORE", 0, -1), Rlimit("NPROC", 10, 100)))
+    (limits,) = (step for step in rights(converted(), host) if isinstance(step, SetLimits))
+    assert limits.limits == (Rlimit("CORE", 0, -1), Rlimit("NOFILE", 4096, 4096), Rlimit("NPROC", 100, 100))
+
+
+@pytest.mark.parametrize(
+    ("declared", "of_image", "wanted"),
+    [("", "", "/"), ("", "/srv", "/srv"), ("/w", "/srv", "/w"), ("/w", "", "/w")],
+)
+def test_working_directory(declared: str, of_image: str, wanted: str) -> None:
+    image = ImageConfig(entrypoint=("/app",), working_dir=of_image)
+    assert converted(image, working_dir=declared).process.cwd == wanted
+
+
+@pytest.mark.parametrize(
+    ("declared", "of_image", "wanted"),
+    [
+        ("", "", "SIGTERM"),
+        ("", "SIGQUIT", "SIGQUIT"),
+        ("SIGUSR1", "SIGQUIT", "SIGUSR1"),
+        ("SIGUSR1", "", "SIGUSR1"),
+    ],
+)
+def test_stop_signal(declared: str, of_image: str, wanted: str) -> None:
+    image = ImageConfig(entrypoint=("/app",), stop_signal=of_image)
+    assert converted(image, stop_signal=declared).stop_signal == wanted
+
+
+@pytest.mark.parametrize(("allowed", "wanted"), [(None, False), (True, False), (False, True)])
+def test_no_new_privileges(allowed: bool | None, wanted: bool) -> None:
+    context = SecurityContext(allow_privilege_escalation=allowed)
+    assert converted(security_context=context).process.no_new_privileges is wanted
+
+
+@pytest.mark.parametrize(
+    ("host_pid", "share", "wanted"),
+    [(False, False, PidMode.PRIVATE), (False, True, PidMode.POD), (True, False, PidMode.HOST)],
+)
+def test_pid_mode(host_pid: bool, share: bool, wanted: PidMode) -> None:
+    assert pid_mode_of(host_pid, share) is wanted
+
+
+@pytest.mark.parametrize(
+    ("name", "hostname", "wanted"),
+    [
+        ("web", "", "web"),
+        ("web", "front", "front"),
+        ("a" * 80, "", "a" * 63),
+        ("a" * 62 + "-b", "", "a" * 62),
+        ("a" * 61 + ".-bc", "", "a" * 61),
+    ],
+)
+def test_hostname(name: str, hostname: str, wanted: str) -> None:
+    assert hostname_of(pod(container(), name, hostname=hostname)) == wanted
+
+
+def test_on_the_hosts_network_the_hostname_is_the_hosts() -> None:
+    shared = sandbox_of(pod(container(), host_network=True), "uid")
+    assert sandbox_facts(shared, facts()).hostname == "node"
+    own = sandbox_of(pod(container()), "uid")
+    assert sandbox_facts(own, facts()).hostname == "web"
+
+
+@pytest.mark.parametrize(
+    ("source", "read_only", "privileged", "wanted"),
+    [
+        (EmptyDir(), False, False, (MountSource.HOST, "/var/lib/pyrun/pods/uid/volumes/v", ("nodev",))),
+        (EmptyDir(), True, False, (MountSource.HOST, "/var/lib/pyrun/pods/uid/volumes/v", ("nodev", "ro"))),
+        (EmptyDir(memory=True), False, False, (MountSource.SANDBOX, "/volumes/v", ("nodev",))),
+        (HostPath(path="/srv"), True, False, (MountSource.HOST, "/srv", ("nodev", "ro"))),
+        (HostPath(path="/srv"), False, True, (MountSource.HOST, "/srv", ())),
+        (
+            HostPath(path="/dev/kvm", type=HostPathType.CHAR_DEVICE),
+            False,
+            False,
+            (MountSource.HOST, "/dev/kvm", ()),
+        ),
+    ],
+)
+def test_volume_mounts(
+    source: EmptyDir | HostPath,
+    read_only: bool,
+    privileged: bool,
+    wanted: tuple[MountSource, str, tuple[str, ...]],
+) -> None:
+    mount = VolumeMount(name="v", mount_path="/m", read_only=read_only, sub_path="s")
+    one = container(volume_mounts=(mount,), security_context=SecurityContext(privileged=privileged))
+    given_pod = pod(one, volumes=(Volume(name="v", source=source),))
+    config = container_of(given_pod, one, Image(id="i", config=ImageConfig(cmd=("x",))), "uid", LAYOUT)
+    kind, path, options = wanted
+    assert config.mounts == (Mount(kind=kind, source=path, target="/m", options=options, sub_path="s"),)
+
+
+@pytest.mark.parametrize(
+    ("path", "directory", "layer"), [("/srv/root", "/srv", "root"), ("/root/", "/", "root"), ("/", "/", ".")]
+)
+def test_a_plain_directory_is_an_image_of_one_layer(path: str, directory: str, layer: str) -> None:
+    image = image_from_directory(path)
+    assert (image.layers_dir, image.layers) == (directory, (layer,))
