@@ -9,9 +9,8 @@ from pyrun.namespaces.table import Namespace
 from pyrun.network.etc_files import WriteEtcFiles
 from pyrun.network.loopback import LoopbackUp
 from pyrun.network.operations import ConnectPod, EnsureNetwork, LeaseAddress
+from pyrun.pause.sandbox import ExecutePause, SandboxStep, SpawnPause
 from pyrun.plan.host import HostFacts
-from pyrun.process.execute import ExecutePause
-from pyrun.process.sandbox import SandboxStep, SpawnPause
 from pyrun.rootfs.directories import ClaimName, MakeDirectory, PrepareHostPath
 from pyrun.rootfs.mounts import MakeMountsPrivate, MountFilesystem, PivotRoot, SetRootReadonly
 from pyrun.spec.sandbox import SHM_SIZE, SandboxConfig, SandboxFacts

@@ -11,22 +11,10 @@ import stat
 import struct
 
 from pyrun.errors import ProgramError, ProgramNotFound
-from pyrun.kernel import syscalls
 from pyrun.kernel.operation import Results, Step
 from pyrun.process.control import LastHopFlags, StartRecord, last_hop_argv
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
-
-class ExecutePause(Step, frozen=True, tag=True):
-    """Become pause. All signals are blocked before, so that none is lost until pause takes them."""
-
-    def describe(self) -> str:
-        return 'execveat(<memfd of pause>, "pause")'
-
-    def apply(self, results: Results) -> None:
-        syscalls.block_signals()
-        os.execve(results.fd("pause"), ["pause"], {})
 
 
 class ExecuteProgram(Step, frozen=True, tag=True):

@@ -15,8 +15,8 @@ from pyrun.errors import StateError
 from pyrun.kernel.operation import Operation
 from pyrun.network.etc_files import WriteEtcFiles
 from pyrun.network.operations import ConnectPod, EnsureNetwork, LeaseAddress
+from pyrun.pause.sandbox import SpawnPause
 from pyrun.process.container import SpawnContainer, StartContainer
-from pyrun.process.sandbox import SpawnPause
 from pyrun.rootfs.directories import ClaimName, EnsureDirectory, MakeDirectory, PrepareHostPath
 from pyrun.state.files import read_if_there
 

@@ -8,16 +8,27 @@ from typing import NoReturn
 
 from pyrun.cgroups import group
 from pyrun.kernel import syscalls
-from pyrun.kernel.operation import Operation, Results
+from pyrun.kernel.operation import Operation, Results, Step
 from pyrun.kernel.proc import start_time
 from pyrun.namespaces.steps import SetHostname, WriteTimeOffsets
 from pyrun.namespaces.table import Namespace, flag_words, flags_of
 from pyrun.network.loopback import LoopbackUp
 from pyrun.process.channel import Launched, pair, send
 from pyrun.process.child import ChildReport, apply_steps, born_in, run_child
-from pyrun.process.execute import ExecutePause
 from pyrun.process.programs import sealed_copy
 from pyrun.rootfs.mounts import MakeMountsPrivate, MountFilesystem, PivotRoot, SetRootReadonly
+
+
+class ExecutePause(Step, frozen=True, tag=True):
+    """Become pause. All signals are blocked before, so that none is lost until pause takes them."""
+
+    def describe(self) -> str:
+        return 'execveat(<memfd of pause>, "pause")'
+
+    def apply(self, results: Results) -> None:
+        syscalls.block_signals()
+        os.execve(results.fd("pause"), ["pause"], {})
+
 
 SandboxStep = (
     SetHostname
