@@ -75,6 +75,7 @@ def _on_sigterm(number: int, frame: FrameType | None) -> NoReturn:
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit: the codes are those of the error tree, documented in the README."""
     signal.signal(signal.SIGTERM, _on_sigterm)
+    os.umask(0o022)  # what containers see of the files made here must not depend on the caller
     sys.exit(run_command_line(arguments))
 
 

@@ -8,10 +8,14 @@ which is what subPath wants (CVE-2021-25741).
 from __future__ import annotations
 
 import enum
+import errno
 import os
 import stat
 
 from pyrun.kernel import syscalls
+
+MAX_LINKS = 40
+"""Links to nothing that are followed in one path; as many as the kernel follows of all."""
 
 _IN_ROOT = syscalls.RESOLVE_IN_ROOT | syscalls.RESOLVE_NO_MAGICLINKS
 
@@ -38,16 +42,46 @@ def open_in_root(root: str, path: str) -> int:
 
 
 def make_in_root(root: str, path: str, kind: Kind, mode: int = 0o755) -> int:
-    """Like `open_in_root`, but what is missing is made: directories, and at the end a `kind`."""
+    """Like `open_in_root`, but what is missing is made: directories, and at the end a `kind`.
+
+    A link that points to what does not exist (/etc/resolv.conf of many images) is followed as the container
+    would, and what it points to is made. OSError ELOOP after MAX_LINKS of them.
+    """
+    links = 0
+    while (missing := _first_missing(root, path)) is not None:
+        parent, name, rest = missing
+        target = _link_target(root, parent, name)
+        if target is None:
+            _make(root, parent, name, Kind.DIRECTORY if rest else kind, mode)
+            continue
+        links += 1
+        if links > MAX_LINKS:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+        base = "" if target.startswith("/") else f"{parent}/"
+        path = f"{base}{target}/{rest}".rstrip("/")
+    return open_in_root(root, path)
+
+
+def _first_missing(root: str, path: str) -> tuple[str, str, str] | None:
+    """Return the first part of a path that does not exist: what stands before it, its name, what follows."""
     parts = [part for part in path.split("/") if part not in ("", ".")]
     for index in range(1, len(parts) + 1):
-        here = "/".join(parts[:index])
-        wanted = kind if index == len(parts) else Kind.DIRECTORY
         try:
-            os.close(open_in_root(root, here))
+            os.close(open_in_root(root, "/".join(parts[:index])))
         except FileNotFoundError:
-            _make(root, "/".join(parts[: index - 1]), parts[index - 1], wanted, mode)
-    return open_in_root(root, path)
+            return "/".join(parts[: index - 1]), parts[index - 1], "/".join(parts[index:])
+    return None
+
+
+def _link_target(root: str, parent: str, name: str) -> str | None:
+    """Return what a link points to, or None when the name is not a link."""
+    parent_fd = open_in_root(root, parent)
+    try:
+        return os.readlink(name, dir_fd=parent_fd)
+    except OSError:
+        return None
+    finally:
+        os.close(parent_fd)
 
 
 def _make(root: str, parent: str, name: str, kind: Kind, mode: int) -> None:
@@ -56,7 +90,7 @@ def _make(root: str, parent: str, name: str, kind: Kind, mode: int) -> None:
         if kind is Kind.DIRECTORY:
             os.mkdir(name, mode, dir_fd=parent_fd)
         else:
-            # O_EXCL: a dangling link at the name is refused, not followed.
+            # O_EXCL: a link that somebody puts there now is refused, not followed.
             flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
             os.close(os.open(name, flags, mode & 0o666, dir_fd=parent_fd))
     finally:

@@ -292,8 +292,15 @@ def test_limits(looked: Looked) -> None:
     assert looked.seen["core"] == "0"
 
 
-def test_limits_do_not_depend_on_the_caller(cli: Cli) -> None:
-    text = manifest(cli, box("umask; ulimit -n; ulimit -Hn; echo end"))
+def test_limits_and_modes_do_not_depend_on_the_caller(cli: Cli) -> None:
+    container = box(
+        "umask; ulimit -n; ulimit -Hn; pwd; ls -d /v/sub; cat /etc/hosts; echo end",
+        securityContext={"runAsUser": 33},
+        workingDir="/made/here",
+        volumeMounts=[{"name": "v", "mountPath": "/v", "subPath": "one"}],
+    )
+    container["volumeMounts"].append({"name": "v", "mountPath": "/v/sub", "subPath": "two"})
+    text = manifest(cli, container, volumes=[{"name": "v", "emptyDir": {}}])
     command = 'umask 077; ulimit -Sn 100; ulimit -Hn 1000; exec "$@"'
     result = subprocess.run(
         ["sh", "-c", command, "sh", *cli.command, "pod", "create", "-f", "-"],
@@ -306,7 +313,9 @@ def test_limits_do_not_depend_on_the_caller(cli: Cli) -> None:
     )
     assert result.returncode == 0, result.stderr
     uid = result.stdout.split()[1]
-    assert wait_for_output(cli, uid, "end").split()[:3] == ["0022", "1000", "1000"]
+    seen = wait_for_output(cli, uid, "end")
+    assert seen.split()[:5] == ["0022", "1000", "1000", "/made/here", "/v/sub"]
+    assert "127.0.0.1" in seen
 
 
 def test_the_working_directory_is_the_root_by_default(looked: Looked) -> None:
