@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 from pathlib import Path
 
 import msgspec
@@ -13,30 +11,13 @@ import pytest
 from pyrun.runtime.plan import CGROUP_MOUNT
 from pyrun.state.journal import AnyOperation
 from tests.e2e.conftest import Cli
+from tests.unprivileged import run_as_nobody
 
 MANIFEST = Path(__file__).parents[1] / "unit/golden/one.yaml"
 
 
-@pytest.fixture
-def nobody() -> dict[str, int]:
-    """Arguments of subprocess.run for a user without rights; this one when it is not root anyway."""
-    return {"user": 65534, "group": 65534} if os.geteuid() == 0 else {}
-
-
-def test_it_needs_no_root_and_leaves_nothing(cli: Cli, nobody: dict[str, int]) -> None:
-    environment = {**cli.environment, "HOME": "/nonexistent", "PYTHONDONTWRITEBYTECODE": "1"}
-    result = subprocess.run(
-        [*cli.command, "plan", "-f", "-"],
-        input=MANIFEST.read_text(),
-        capture_output=True,
-        text=True,
-        env=environment,
-        timeout=30,
-        check=False,
-        **nobody,  # type: ignore[call-overload]
-    )
-    if "Permission denied" in result.stderr:
-        pytest.skip("this interpreter or this tree cannot be read by another user")
+def test_it_needs_no_root_and_leaves_nothing(cli: Cli) -> None:
+    result = run_as_nobody([*cli.command, "plan", "-f", "-"], cli.environment, MANIFEST.read_text())
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout.startswith("Pod default/one\n  1  link ")
     assert not cli.root.exists() and not cli.state.exists()
