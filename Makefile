@@ -13,7 +13,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 PYTHON ?= /usr/bin/python3
 
 BUILD_PACKAGES := gcc libc6-dev libcap-dev musl-tools pkg-config python3 python3-dev python3-venv
-RUN_PACKAGES := iproute2 libnftables1 nftables skopeo
+RUN_PACKAGES := iproute2 libnftables1 nftables skopeo zstd
 IMAGE_PACKAGES := busybox-static mmdebstrap
 DEMO_PACKAGES := curl
 TEST_PACKAGES := docker-registry procps strace util-linux

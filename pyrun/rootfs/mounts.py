@@ -8,6 +8,7 @@ never of the superblock: proc, sysfs and mqueue superblocks are shared by the co
 from __future__ import annotations
 
 import os
+import stat
 
 from pyrun.kernel import syscalls
 from pyrun.kernel.operation import Results, Step
@@ -72,7 +73,6 @@ class MountOverlay(Step, frozen=True, tag=True):
     upper: str
     work: str
     target: str
-    volatile: bool = False
 
     def describe(self) -> str:
         lower = ":".join(reversed(self.layers))
@@ -80,10 +80,12 @@ class MountOverlay(Step, frozen=True, tag=True):
 
     def apply(self, results: Results) -> None:
         os.chdir(self.layers_dir)
+        # The root directory's own owner and mode are those of the uppermost layer: the writable one.
+        root = os.stat(self.layers[-1])
+        os.chown(self.upper, root.st_uid, root.st_gid)
+        os.chmod(self.upper, stat.S_IMODE(root.st_mode))
         lower = ":".join(_escaped(layer) for layer in reversed(self.layers))
         data = f"lowerdir={lower},upperdir={_escaped(self.upper)},workdir={_escaped(self.work)}"
-        if self.volatile:
-            data += ",volatile"
         syscalls.mount("overlay", self.target, "overlay", syscalls.MS_NODEV, data)
 
 

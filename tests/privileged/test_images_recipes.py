@@ -21,7 +21,7 @@ from pyrun.spec.image import Image
 
 pytestmark = pytest.mark.requires("overlay")
 
-ARCHIVES = os.environ.get("PYRUN_IMAGES", ".cache/images")
+ARCHIVES = os.environ.get("PYRUN_TEST_IMAGES", ".cache/images")
 
 
 @pytest.fixture(scope="module")
