@@ -7,6 +7,7 @@ import sys
 import click
 
 from pyrun.cli.application import Application
+from pyrun.cli.complete import complete_pods
 
 pass_application = click.make_pass_decorator(Application)
 
@@ -14,7 +15,7 @@ pass_application = click.make_pass_decorator(Application)
 @click.command()
 @click.option("-c", "--container", default=None, metavar="NAME", help="Needed when the Pod has several.")
 @click.option("--no-stdin", is_flag=True, help="Only watch the output.")
-@click.argument("pod", metavar="POD")
+@click.argument("pod", metavar="POD", shell_complete=complete_pods)
 @pass_application
 def attach(application: Application, container: str | None, no_stdin: bool, pod: str) -> int:
     """Connect to a running container; ctrl-p ctrl-q leaves a terminal, the container goes on."""

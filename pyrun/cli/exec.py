@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from pyrun.cli.application import Application
+from pyrun.cli.complete import complete_pods
 from pyrun.cli.engine import as_engine_error, variables
 
 pass_application = click.make_pass_decorator(Application)
@@ -17,7 +18,7 @@ pass_application = click.make_pass_decorator(Application)
 @click.option("-w", "--workdir", default=None, metavar="PATH", help="Default: the container's.")
 @click.option("-e", "--env", multiple=True, metavar="NAME=VALUE", help="More environment.")
 @click.option("-c", "--container", default=None, metavar="NAME", help="Needed when the Pod has several.")
-@click.argument("pod", metavar="POD")
+@click.argument("pod", metavar="POD", shell_complete=complete_pods)
 @click.argument("arguments", nargs=-1, metavar="[-c NAME] -- CMD...", type=click.UNPROCESSED)
 @click.pass_context
 def exec_(  # noqa: PLR0913 - one parameter an option

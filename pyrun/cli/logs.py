@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("pod", shell_complete=complete_pods)
+@click.argument("pod", metavar="POD", shell_complete=complete_pods)
 @click.option(
     "-c", "--container", default=None, metavar="NAME", help="The container; needed if there are several."
 )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pyrun.cli.application import Application
+from pyrun.cli.complete import complete_pods
 from pyrun.cli.output import Format, age, print_json, print_table, print_yaml
 from pyrun.errors import InputError, ManifestError, NotFound, Problem
 
@@ -128,7 +129,7 @@ def _print_pods(views: tuple[PodView, ...], *, wide: bool) -> None:
 
 
 @pod.command("inspect")
-@click.argument("names", nargs=-1, required=True, metavar="POD...")
+@click.argument("names", nargs=-1, required=True, metavar="POD...", shell_complete=complete_pods)
 @click.option("-o", "--output", type=click.Choice(["json", "yaml"]), default="json")
 @pass_application
 def inspect(application: Application, names: tuple[str, ...], output: str) -> None:
@@ -145,7 +146,7 @@ def inspect(application: Application, names: tuple[str, ...], output: str) -> No
 
 
 @pod.command("stop")
-@click.argument("names", nargs=-1, required=True, metavar="POD...")
+@click.argument("names", nargs=-1, required=True, metavar="POD...", shell_complete=complete_pods)
 @click.option(
     "-t",
     "--time",
@@ -167,7 +168,7 @@ def stop(application: Application, names: tuple[str, ...], grace: int | None) ->
 
 
 @pod.command("rm")
-@click.argument("names", nargs=-1, metavar="POD...")
+@click.argument("names", nargs=-1, metavar="POD...", shell_complete=complete_pods)
 @click.option("-f", "--force", is_flag=True, help="Kill what runs; a Pod that does not exist is no error.")
 @click.option("-a", "--all", "everything", is_flag=True, help="All Pods of the instance.")
 @pass_application
@@ -187,7 +188,7 @@ def rm(application: Application, names: tuple[str, ...], force: bool, everything
 
 
 @pod.command("kill")
-@click.argument("names", nargs=-1, required=True, metavar="POD...")
+@click.argument("names", nargs=-1, required=True, metavar="POD...", shell_complete=complete_pods)
 @click.option("-s", "--signal", "signal_name", default="KILL", show_default=True, help="Name or number.")
 @click.option("-c", "--container", default=None, help="Only this container.")
 @pass_application
@@ -202,7 +203,7 @@ def kill(application: Application, names: tuple[str, ...], signal_name: str, con
 
 
 @pod.command("pause")
-@click.argument("names", nargs=-1, required=True, metavar="POD...")
+@click.argument("names", nargs=-1, required=True, metavar="POD...", shell_complete=complete_pods)
 @pass_application
 def pause(application: Application, names: tuple[str, ...]) -> None:
     """Freeze all processes of the containers of Pods."""
@@ -215,7 +216,7 @@ def pause(application: Application, names: tuple[str, ...]) -> None:
 
 
 @pod.command("unpause")
-@click.argument("names", nargs=-1, required=True, metavar="POD...")
+@click.argument("names", nargs=-1, required=True, metavar="POD...", shell_complete=complete_pods)
 @pass_application
 def unpause(application: Application, names: tuple[str, ...]) -> None:
     """Let the processes of frozen Pods go on."""

@@ -15,10 +15,17 @@ from pyrun.errors import Unsupported
 _MFD_EXEC = 0x0010  # Linux 6.3; before it every memfd is executable
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
+PROGRAMS = ("pause", "monitor", "lasthop")
+
+
+def location(name: str) -> str:
+    """Return where a compiled program belongs, whether it is there or not."""
+    return os.path.join(os.path.dirname(os.path.dirname(__file__)), "libexec", name)
+
 
 def program_path(name: str) -> str:
-    """Return the path of a compiled program (`pause`, `monitor`, `lasthop`); Unsupported when it is missing."""
-    path = os.path.join(os.path.dirname(os.path.dirname(__file__)), "libexec", name)
+    """Return the path of a compiled program, one of `PROGRAMS`; Unsupported when it is missing."""
+    path = location(name)
     if not os.path.exists(path):
         raise Unsupported(f"{path} is missing", hint="install pyrun with pip, which compiles it")
     return path
