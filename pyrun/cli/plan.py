@@ -45,8 +45,8 @@ def plan_text(plan: PodPlan) -> str:
 
 
 def _steps(operation: Operation) -> tuple[Step, ...]:
+    from pyrun.pause.sandbox import SpawnPause
     from pyrun.process.container import SpawnContainer
-    from pyrun.process.sandbox import SpawnPause
 
     if isinstance(operation, SpawnPause):
         return (operation.time_offsets, *operation.steps)

@@ -15,13 +15,13 @@ from pyrun.namespaces.steps import JoinNamespaces, UnshareNamespaces
 from pyrun.namespaces.table import Namespace
 from pyrun.network.loopback import LoopbackUp
 from pyrun.network.operations import ConnectPod, EnsureNetwork, LeaseAddress
+from pyrun.pause.sandbox import ExecutePause, SpawnPause
 from pyrun.plan.container import plan_container, plan_init, plan_start
 from pyrun.plan.convert import container_of, sandbox_of
 from pyrun.plan.host import HostFacts
 from pyrun.plan.sandbox import plan_sandbox, sandbox_facts
 from pyrun.process.container import ContainerStep, SpawnContainer, StartContainer
-from pyrun.process.execute import ExecutePause, ExecuteProgram
-from pyrun.pause.sandbox import SpawnPause
+from pyrun.process.execute import ExecuteProgram
 from pyrun.process.terminal import OpenTerminal
 from pyrun.rootfs.devices import BindDevices, CopyHostDevices, LinkDevices
 from pyrun.rootfs.directories import ClaimName, MakeDirectory
