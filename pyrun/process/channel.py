@@ -89,13 +89,13 @@ def record_of(error: BaseException, stage: str, step: Step | None) -> Failed:
     return Failed(stage, description, f"{name}: {error}", name)
 
 
-def error_of(record: Failed) -> PyrunError:
-    """Rebuild the one error a record stands for."""
+def error_of(record: Failed, who: str) -> PyrunError:
+    """Rebuild the one error a record stands for; `who` names the process it happened in."""
     for kind in (ProgramNotFound, ProgramError):
         if record.error == kind.__name__:
             return kind(record.reason, hint=record.hint)
     return ChildFailed(
-        record.description,
+        f"{who}: {record.description}",
         record.reason,
         stage=record.stage,
         exception=record.error,

@@ -92,7 +92,7 @@ class ChildReport:
             if isinstance(message, Launched) and len(fds) == 1:
                 return message.pid, fds[0]
             if isinstance(message, Failed):
-                raise error_of(message)
+                raise error_of(message, self._who)
             if not isinstance(message, Progress | Executing):
                 raise self._receiver.unexpected(message, "Launched")
             # The new process may speak before the one that made it.
@@ -109,7 +109,7 @@ class ChildReport:
             if isinstance(message, Progress):
                 self._results.observer.reported(steps[message.index], message.nanoseconds / 1e9)
             elif isinstance(message, Failed):
-                raise error_of(message)
+                raise error_of(message, self._who)
             elif isinstance(message, Executing):
                 executing = True
             elif message is None and executing:

@@ -222,6 +222,7 @@ def test_a_link_in_the_volume_cannot_lead_a_sub_path_out(
     )
     result = cli.run("pod", "create", "-f", "-", stdin=text)
     assert result.returncode == 1
+    assert 'container "c0"' in result.stderr
     assert sub_path.partition("/")[0] in result.stderr
     assert "/a" in result.stderr
     assert os.listdir(cli.layout.pods) == []
