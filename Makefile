@@ -68,8 +68,9 @@ $(STAMPS)/test-tools: $(STAMPS)/venv
 
 # The tree itself becomes runnable: the compiled parts go into it, and the environment finds it.
 $(STAMPS)/build: $(STAMPS)/venv meson.build csrc/meson.build $(wildcard csrc/*.[ch]) pyrun/kernel/build_kernel.py \
-                 pyrun/network/build_nftables.py
+                 $(shell find pyrun -name "*.py" ! -name _nftables.py)
 	@[ -d $(BUILD) ] || PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/meson setup $(BUILD)
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/meson compile -C $(BUILD) in-place
 	$(VENV)/bin/python tools/link-tree
+	$(VENV)/bin/python -m compileall -q pyrun
 	@touch $@

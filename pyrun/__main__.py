@@ -1,6 +1,6 @@
 """`python -m pyrun` is the command `pyrun`."""
 
-from pyrun.cli.main import main
+from pyrun.cli.entry import main
 
 if __name__ == "__main__":
     main()

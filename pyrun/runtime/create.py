@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import uuid
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -78,7 +77,7 @@ def named(pod: Pod) -> Pod:
     metadata = pod.metadata
     if metadata.name:
         return pod
-    suffix = "".join(secrets.choice(_SUFFIX) for _ in range(5))
+    suffix = "".join(_SUFFIX[byte % len(_SUFFIX)] for byte in os.urandom(5))
     return msgspec.structs.replace(
         pod, metadata=msgspec.structs.replace(metadata, name=f"{metadata.generate_name[:58]}{suffix}")
     )

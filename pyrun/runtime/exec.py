@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import select
 import signal
 
@@ -51,7 +50,7 @@ def exec_in_container(pod: PodDirectory, name: str, request: SessionRequest, hos
     record = pod.container(key)
     assert record is not None
     # A child of the container's leaf, so that its whole tree can be killed by cgroup.
-    leaf = f"{facts.cgroup}/{container_leaf(name)}/exec-{secrets.token_hex(4)}"
+    leaf = f"{facts.cgroup}/{container_leaf(name)}/exec-{os.urandom(4).hex()}"
     os.mkdir(leaf)
     try:
         steps = plan_session(request, record.config, host)
