@@ -9,7 +9,7 @@ import select
 import time
 
 from pyrun.cgroups import files
-from pyrun.errors import PyrunError
+from pyrun.errors import PyrunError, Unsupported
 from pyrun.kernel.operation import Operation, Results
 
 REMOVAL_TIMEOUT = 5.0
@@ -47,9 +47,17 @@ class CreateCgroup(Operation, frozen=True, tag=True):
 
 
 def kill(group: str) -> None:
-    """Send SIGKILL to every process in a group and below it (cgroup.kill, Linux 5.14); gone is success."""
-    with contextlib.suppress(FileNotFoundError):
+    """Send SIGKILL to every process in a group and below it (cgroup.kill); gone is success.
+
+    Raises Unsupported before Linux 5.14.
+    """
+    try:
         files.write(group, "cgroup.kill", "1")
+    except FileNotFoundError:
+        if os.path.isdir(group):
+            raise Unsupported(
+                f"{group} has no cgroup.kill", hint="boot a newer kernel: Linux 5.14 has it"
+            ) from None
 
 
 def wait_until_empty(group: str, timeout: float = REMOVAL_TIMEOUT) -> bool:

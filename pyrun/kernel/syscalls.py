@@ -66,11 +66,25 @@ IN_CREATE = 0x00000100
 O_PATH = os.O_PATH
 
 
+# The versions of Linux that brought what is not as old as the hills; man pages of the calls.
+_SINCE = {
+    "clone3": "5.3",
+    "pidfd_open": "5.3",
+    "pidfd_send_signal": "5.1",
+    "open_tree": "5.2",
+    "move_mount": "5.2",
+    "openat2": "5.6",
+    "close_range": "5.9",
+    "mount_setattr": "5.12",
+}
+
+
 def _failure(call: str, path: str = "") -> OSError:
     number = ffi.errno
     text = os.strerror(number)
     if number == errno.ENOSYS:
-        text += f" (the kernel is too old for {call}, or a seccomp filter hides it)"
+        since = f"Linux {_SINCE[call]} has it" if call in _SINCE else "this kernel does not have it"
+        text += f" ({since}; or a seccomp filter around pyrun hides it)"
     elif number == errno.EPERM and call in ("unshare", "clone3", "setns"):
         text += f" (CAP_SYS_ADMIN is needed for {call}, and a container engine around pyrun may withhold it)"
     return OSError(number, f"{call}: {text}", path or None)

@@ -53,7 +53,8 @@ def plan_sandbox(config: SandboxConfig, host: HostFacts) -> tuple[Operation, ...
     return (
         ClaimName(f"{layout.names(config.namespace)}/{config.name}", uid),
         *checks,
-        MakeDirectory(layout.pod_root(uid)),
+        # Closed to the host's users: below it are volumes that every user of a container may write.
+        MakeDirectory(layout.pod_root(uid), 0o700),
         *volumes,
         *_addressing(config, host),
         *groups,

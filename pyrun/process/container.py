@@ -221,10 +221,13 @@ def wait_for_exit(directory: str, deadline: float | None) -> bool:
     with control:
         while True:
             if deadline is not None:
-                control.settimeout(max(deadline - time.monotonic(), 0.000_001))
+                # A grace period may be longer than a socket can wait in one go.
+                control.settimeout(min(max(deadline - time.monotonic(), 0.000_001), 86400.0))
             try:
                 data = control.recv(DATAGRAM_MAX)
             except TimeoutError:
+                if deadline is not None and time.monotonic() < deadline:
+                    continue
                 return False
             except ConnectionResetError:
                 return True

@@ -43,12 +43,16 @@ spec:
 """
 
 IN_COMMAND, IN_CHILD = "the command", "a child"
+INTERRUPTED = 3
 
 
 class Executioner:
     """An observer that counts moments, and kills the process it is in at the chosen one."""
 
-    def __init__(self, where: str, moment: int, report: int) -> None:
+    def __init__(
+        self, where: str, moment: int, report: int, number: signal.Signals = signal.SIGKILL
+    ) -> None:
+        self._signal = number
         self._where = where
         self._moment = moment
         self._report = report
@@ -81,7 +85,7 @@ class Executioner:
         if self._count == self._moment and where == IN_CHILD:
             os._exit(9)  # without a word; PID 1 of a namespace cannot send itself SIGKILL
         if self._count == self._moment:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), self._signal)
 
 
 def in_fork(body: Callable[[], int]) -> int:
@@ -106,6 +110,8 @@ def create(application: Application, manifest: str, executioner: Executioner) ->
         create_pods(load_pods(manifest, "test"), application.host, executioner)
     except PyrunError:
         return 1
+    except KeyboardInterrupt:
+        return INTERRUPTED
     return 0
 
 
@@ -147,6 +153,22 @@ def test_a_creation_killed_at_any_moment_leaves_nothing(
                 assert os.waitstatus_to_exitcode(status) == 1, f"moment {moment}: {status}"
                 assert_nothing_left(before, application.layout)
             remove(application.layout)
+            assert_nothing_left(before, application.layout)
+    finally:
+        os.close(null)
+
+
+def test_a_creation_interrupted_at_any_moment_undoes_itself(cli: Cli, rootfs: Path, tmp_path: Path) -> None:
+    application = Application(str(cli.root), str(cli.state))
+    manifest = MANIFEST.replace("ROOTFS", str(rootfs))
+    seen = moments(application, manifest, IN_COMMAND, tmp_path / "moments")
+    before = snapshot(application.layout)
+    null = os.open(os.devnull, os.O_WRONLY)
+    try:
+        for moment in seen:
+            executioner = Executioner(IN_COMMAND, moment, null, signal.SIGINT)
+            status = in_fork(lambda e=executioner: create(application, manifest, e))
+            assert os.waitstatus_to_exitcode(status) == INTERRUPTED, f"moment {moment}: {status}"
             assert_nothing_left(before, application.layout)
     finally:
         os.close(null)
