@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import os
 import re
-import select
-import signal
 from collections.abc import Callable
 
 import msgspec
 
 from pyrun.errors import NetworkError, PyrunError
-from pyrun.kernel.syscalls import CLONE_NEWNET, unshare
+from pyrun.kernel.syscalls import CLONE_NEWNET, capget, unshare
+from pyrun.kernel.trial import in_child
+from pyrun.spec.capability import number_of
 from pyrun.spec.network import NetworkConfig, mac_of
 
 _TIMEOUT = 20.0
@@ -58,28 +58,10 @@ def _tried(name: str, trial: Callable[[NetworkConfig], None], config: NetworkCon
             return Finding(name, False, f"{error.strerror or error}", remedy)
         return Finding(name, True, "works")
 
-    return _in_child(body) or Finding(name, False, f"the trial gave no answer in {_TIMEOUT:g} s")
-
-
-def _in_child(body: Callable[[], Finding]) -> Finding | None:
-    """Return what the body finds in a forked child, None when the child dies or hangs."""
-    ours, theirs = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            os.write(theirs, msgspec.json.encode(body()))
-        finally:
-            os._exit(0)
-    os.close(theirs)
-    try:
-        poller = select.poll()
-        poller.register(ours, select.POLLIN)
-        answer = os.read(ours, 1 << 16) if poller.poll(_TIMEOUT * 1000) else b""
-        return msgspec.json.decode(answer, type=Finding) if answer else None
-    finally:
-        os.close(ours)
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
+    answer = in_child(lambda: msgspec.json.encode(body()), _TIMEOUT)
+    if answer is None:
+        return Finding(name, False, f"the trial gave no answer in {_TIMEOUT:g} s")
+    return msgspec.json.decode(answer, type=Finding)
 
 
 def _try_links(config: NetworkConfig) -> None:
@@ -128,6 +110,8 @@ def _other_firewalls(config: NetworkConfig) -> Finding:
     from pyrun.network import nftables
 
     name = "other firewalls"
+    if not capget()[0] & 1 << number_of("NET_ADMIN"):  # libnftables itself would complain on stderr
+        return Finding(name, False, "the rules cannot be read", _AS_ROOT)
     try:
         chains = dropping_chains(nftables.run("list chains"))
         strict = [chain for chain in chains if config.bridge not in nftables.run(f"list chain {chain}")]
