@@ -1,7 +1,9 @@
-"""Shared by all tests: the network namespace that plays the host, and capability words.
+"""Shared by all tests: the namespaces that play the host, and capability words.
 
 Before any test runs, this process leaves the machine's network for a new namespace without an uplink; every
-process a test starts inherits it. So no packet of a test can leave the machine.
+process a test starts inherits it. So no packet of a test can leave the machine. It leaves the machine's mounts
+too, for a copy in which nobody else mounts and whose mounts are shared, as systemd makes them: what would leak
+into the mount table of an ordinary host leaks into this one.
 """
 
 from __future__ import annotations
@@ -12,19 +14,23 @@ import pytest
 
 from tests.probes import PROBES
 
+MS_SHARED = 1 << 20
+
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Leave the machine's network, where that is possible."""
+    """Leave the machine's network and mounts, where that is possible."""
     if os.environ.get("PYRUN_TEST_OWN_NETWORK") != "1":
         try:
+            from pyrun.kernel import syscalls
             from pyrun.kernel.operation import Results
-            from pyrun.kernel.syscalls import CLONE_NEWNET, unshare
             from pyrun.network.loopback import LoopbackUp
 
-            unshare(CLONE_NEWNET)
+            syscalls.unshare(syscalls.CLONE_NEWNET | syscalls.CLONE_NEWNS)
+            for propagation in (syscalls.MS_PRIVATE, MS_SHARED):
+                syscalls.mount_setattr(syscalls.AT_FDCWD, "/", syscalls.AT_RECURSIVE, propagation=propagation)
             LoopbackUp().apply(Results())
         except PermissionError:
-            config.stash[_NO_NETWORK] = "a network namespace cannot be made (not root)"
+            config.stash[_NO_NETWORK] = "namespaces cannot be made (not root)"
 
 
 _NO_NETWORK = pytest.StashKey[str]()

@@ -101,3 +101,17 @@ def skopeo() -> str | None:
 def docker_registry() -> str | None:
     """Whether Debian's docker-registry is installed."""
     return None if shutil.which("docker-registry") else "docker-registry is not installed (Debian package)"
+
+
+AS_NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+"""The beginning of a command line (of util-linux) that runs the rest as a user without any right."""
+
+
+@probe
+def other_user() -> str | None:
+    """Whether a user who is not root can run this interpreter with this package."""
+    if os.geteuid() != 0:
+        return "not root"
+    command = [*AS_NOBODY, sys.executable, "-c", "import pyrun.cli.pod, pyrun.manifest"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    return (result.stderr.strip().splitlines() or [""])[-1] if result.returncode else None

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 
-from pyrun.errors import Conflict, PyrunError
+from pyrun.errors import Conflict, PyrunError, StateError
 from pyrun.kernel.proc import ProcessIdentity, has_ended
 from pyrun.rootfs.directories import remove_tree
 from pyrun.runtime.collect import collect_orphans
@@ -46,14 +47,17 @@ def remove_locked(pod: PodDirectory) -> None:
 
 
 def _processes(pod: PodDirectory) -> list[ProcessIdentity]:
+    """Return the recorded processes; a record that cannot be read does not keep a Pod from being removed."""
     found = []
-    sandbox = pod.sandbox()
-    if sandbox is not None:
-        found.append(sandbox.pause)
+    with contextlib.suppress(StateError):
+        sandbox = pod.sandbox()
+        if sandbox is not None:
+            found.append(sandbox.pause)
     for key in pod.attempts():
-        container = pod.container(key)
-        if container is not None:
-            found += [container.init, container.monitor]
+        with contextlib.suppress(StateError):
+            container = pod.container(key)
+            if container is not None:
+                found += [container.init, container.monitor]
     return found
 
 
