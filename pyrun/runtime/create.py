@@ -134,6 +134,7 @@ def _by_policy(store: ImageStore, container: Container) -> Image:
         return store.pull(container.image)
     return image
 
+
 def create_one(
     request: RunRequest, user: str | None, facts: HostFacts, created: Created | None = None
 ) -> PodDirectory:

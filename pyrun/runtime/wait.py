@@ -26,5 +26,7 @@ def wait_until_ended(pods: Sequence[PodDirectory], timeout: float | None) -> Non
 def exit_code(pod: PodDirectory) -> int:
     """Return the exit code of the first container that did not end well; 0 when all did."""
     status = pod_status(pod, require_sandbox(pod))
-    codes = [s.state.terminated.exit_code for s in status.container_statuses if s.state.terminated is not None]
+    codes = [
+        s.state.terminated.exit_code for s in status.container_statuses if s.state.terminated is not None
+    ]
     return next((code for code in codes if code != 0), 0)

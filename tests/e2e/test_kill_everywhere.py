@@ -49,9 +49,7 @@ INTERRUPTED = 3
 class Executioner:
     """An observer that counts moments, and kills the process it is in at the chosen one."""
 
-    def __init__(
-        self, where: str, moment: int, report: int, number: signal.Signals = signal.SIGKILL
-    ) -> None:
+    def __init__(self, where: str, moment: int, report: int, number: signal.Signals = signal.SIGKILL) -> None:
         self._signal = number
         self._where = where
         self._moment = moment
