@@ -127,6 +127,14 @@ def test_a_variable_sees_those_before_it() -> None:
     assert (found["LATE"], found["SECOND"], found["FIRST"], found["THIRD"]) == ("$(FIRST)", "12", "1+", "1+")
 
 
+def test_a_variable_does_not_see_those_of_the_image() -> None:
+    one = container(env=(EnvVar(name="X", value="$(PATH):/more"),))
+    assert (
+        environment(one, ImageConfig(env=("PATH=/x",)), host_network=True, hostname="h")["X"]
+        == "$(PATH):/more"
+    )
+
+
 def test_command_and_args_see_the_variables_of_the_manifest_only() -> None:
     config = converted(
         ImageConfig(env=("OF_IMAGE=1",)),
