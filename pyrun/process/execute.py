@@ -89,9 +89,12 @@ def _check_program(where: str, path: str) -> None:
         )
     interpreter = _interpreter_of(path)
     if interpreter is not None and not os.path.exists(interpreter):
+        hint = "use an image that has it, or a statically linked program"
+        if interpreter.endswith("\r"):
+            interpreter, hint = ascii(interpreter), "end its lines with LF, not CR LF"
         raise ProgramNotFound(
             f"{where} has no interpreter: {path} needs {interpreter}, which does not exist in its root file system",
-            hint="use an image that has it, or a statically linked program",
+            hint=hint,
         )
 
 
@@ -104,8 +107,9 @@ def _interpreter_of(path: str) -> str | None:
     try:
         head = os.pread(fd, 256, 0)
         if head.startswith(b"#!"):
-            words = head[2:].split(b"\n")[0].split()
-            return os.fsdecode(words[0]) if words else None
+            # As the kernel cuts it: a carriage return stays part of the name.
+            words = head[2:].split(b"\n")[0].replace(b"\t", b" ").split(b" ")
+            return next((os.fsdecode(word) for word in words if word), None)
         if head[:5] != b"\x7fELF\x02" or len(head) < 64:
             return None
         table, size, count = _program_headers(head)
