@@ -52,7 +52,10 @@ class Following:
 
     def wait(self, timeout: float = 30) -> bytes:
         """Wait for its end and return what it has printed."""
-        _, errors = self.process.communicate(timeout=timeout * SLOW)
+        try:
+            _, errors = self.process.communicate(timeout=timeout * SLOW)
+        finally:
+            self.process.kill()
         assert self.process.returncode == 0, errors.decode()
         return self.out.read_bytes()
 
