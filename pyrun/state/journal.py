@@ -6,6 +6,7 @@ because the operation starts only when its line is complete; it is ignored.
 
 from __future__ import annotations
 
+import errno
 import os
 
 import msgspec
@@ -67,7 +68,8 @@ class Journal:
         try:
             fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
-                os.write(fd, line)
+                if os.write(fd, line) < len(line):  # a disk that is full takes what fits
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             finally:
                 os.close(fd)
         except OSError as error:
