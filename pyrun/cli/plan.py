@@ -49,5 +49,6 @@ def _steps(operation: Operation) -> tuple[Step, ...]:
     from pyrun.process.container import SpawnContainer
 
     if isinstance(operation, SpawnPause):
-        return (operation.time_offsets, *operation.steps)
+        offsets = operation.time_offsets
+        return (*(() if offsets is None else (offsets,)), *operation.steps)
     return operation.steps if isinstance(operation, SpawnContainer) else ()

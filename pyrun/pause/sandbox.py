@@ -45,14 +45,15 @@ class SpawnPause(Operation, frozen=True, tag=True):
     """Make the pause process: the first of the Pod, PID 1 of its PID namespace, holder of the others.
 
     A disposable process leaves the time namespace and writes the offsets, because clone3(2) cannot take them
-    and they are fixed once a process has entered. Its child, made with the other namespaces at once, applies
-    `steps`, becomes pause and is what remains. Both are born in the leaf cgroup, by which they are undone.
+    and they are fixed once a process has entered; writing needs CAP_SYS_TIME, so without offsets nothing is
+    written. Its child, made with the other namespaces at once, applies `steps`, becomes pause and is what
+    remains. Both are born in the leaf cgroup, by which they are undone.
     Results: `pause.pid`, `pause.start_time`, the descriptor `pause.pidfd`.
     """
 
     leaf: str
     namespaces: tuple[Namespace, ...]
-    time_offsets: WriteTimeOffsets
+    time_offsets: WriteTimeOffsets | None
     steps: tuple[SandboxStep, ...]
 
     def describe(self) -> str:
@@ -85,7 +86,8 @@ class SpawnPause(Operation, frozen=True, tag=True):
     def _intermediate(self, channel: socket.socket, results: Results) -> None:
         os.setsid()
         syscalls.unshare(syscalls.CLONE_NEWTIME)
-        self.time_offsets.apply(results)
+        if self.time_offsets is not None:
+            self.time_offsets.apply(results)
         pid, pidfd = syscalls.clone3(flags_of(self.namespaces))
         if pid == 0:
             self._init(channel, results)

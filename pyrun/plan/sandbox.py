@@ -107,9 +107,15 @@ def _spawn_pause(config: SandboxConfig, host: HostFacts, leaf: str) -> SpawnPaus
     return SpawnPause(
         leaf=leaf,
         namespaces=tuple(n for n in wanted if not shared_with_host.get(n, False)),
-        time_offsets=WriteTimeOffsets(config.monotonic_offset, config.boottime_offset),
+        time_offsets=_offsets(config),
         steps=tuple(steps),
     )
+
+
+def _offsets(config: SandboxConfig) -> WriteTimeOffsets | None:
+    if config.monotonic_offset == 0 and config.boottime_offset == 0:
+        return None
+    return WriteTimeOffsets(config.monotonic_offset, config.boottime_offset)
 
 
 def sandbox_volume_path(name: str) -> str:
