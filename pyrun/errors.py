@@ -106,7 +106,7 @@ class OperationFailed(PyrunError):
 class ChildFailed(OperationFailed):
     """An operation failed inside the container's or the sandbox's own process; rebuilt from its record."""
 
-    def __init__(  # noqa: PLR0913 - the record of a child, field by field
+    def __init__(
         self,
         description: str,
         reason: str,
