@@ -52,3 +52,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             pytest.fail(f"PYRUN_MUST_WORK=1 and {word} does not work: {reason}")
         if reason:
             pytest.skip(f"{word}: {reason}")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say in one line what this machine could not run, and why."""
+    reasons: dict[str, int] = {}
+    for report in terminalreporter.stats.get("skipped", []):
+        text = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        reason = text.removeprefix("Skipped: ")
+        reasons[reason] = reasons.get(reason, 0) + 1
+    listed = "; ".join(f"{reason} ({count})" for reason, count in sorted(reasons.items()))
+    terminalreporter.write_line(f"not run on this machine: {listed or 'nothing, everything was run'}")
