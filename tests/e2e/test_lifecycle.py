@@ -385,7 +385,9 @@ def test_rm_wants_names_or_all(cli: Cli, arguments: tuple[str, ...]) -> None:
 def test_rm_kills_what_ignores_signals_and_forks(cli: Cli) -> None:
     script = "trap '' TERM INT HUP; while true; do (trap '' TERM; sleep 0.01) & sleep 0.005; done"
     run_pod(cli, box(script), shareProcessNamespace=True)
+    began = time.monotonic()
     cli.ok("pod", "rm", "-f", "test")
+    assert time.monotonic() - began < 4 * SLOW
 
 
 def test_rm_ends_every_process_by_itself(cli: Cli) -> None:
@@ -562,11 +564,8 @@ def test_files_of_pods_whose_records_a_reboot_took_are_collected(cli: Cli) -> No
 def test_a_pod_of_another_boot_is_dead_and_can_be_removed(cli: Cli) -> None:
     """The records lie in a directory that survived the reboot: the pids in them mean nothing any more."""
     uid = run_pod(cli, box(SLEEP))
-    cli.ok("pod", "stop", "-t0", "test")
     for path in Path(cli.layout.pod_state(uid)).rglob("*.json"):
         path.write_text(re.sub(r'"boot_id":"[^"]*"', '"boot_id":"another"', path.read_text()))
-    for record in Path(cli.layout.pod_state(uid)).rglob("exit.json"):
-        record.unlink()
     assert state_of(cli)["terminated"]["reason"] == "MonitorLost"
     cli.ok("pod", "rm", "test")
 

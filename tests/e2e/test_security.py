@@ -93,6 +93,21 @@ def test_a_capability_this_host_lacks_is_refused_by_name(cli: Cli) -> None:
     assert not Path(cli.layout.pods).exists() or not os.listdir(cli.layout.pods)
 
 
+def test_inheritable_capabilities_of_the_caller_go_nowhere(cli: Cli) -> None:
+    """CVE-2022-24769: a user who is not root could use them through files that have some."""
+    result = subprocess.run(
+        ["setpriv", "--inh-caps=+net_raw,+chown", *cli.command, "pod", "create", "-f", "-"],
+        input=manifest(cli, box("exec sleep 1000")),
+        env=cli.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    init = init_of(cli, result.stdout.split()[1])
+    assert int(status_field(init, "CapInh"), 16) == 0
+
+
 def test_privileged(cli: Cli) -> None:
     """All capabilities of the host, its devices, and nothing hidden or read-only."""
     look = probe(

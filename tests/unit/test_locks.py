@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -103,12 +104,23 @@ def test_exec_loses_it(path: str) -> None:
         os.waitpid(pid, 0)
 
 
-def test_a_lock_file_that_was_removed_is_not_the_lock(path: str) -> None:
-    """Who waited for a Pod that was removed and made anew waits for the new one."""
-    with locked(path, "it", 0):
-        os.unlink(path)
-        with locked(path, "it", 0):
-            assert os.path.exists(path)
+def test_a_lock_file_that_was_removed_is_not_the_lock(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Pod is removed between open(2) and flock(2) of somebody who wanted its lock."""
+    real = fcntl.flock
+    calls: list[int] = []
+
+    def removed_just_before(fd: int, operation: int) -> None:
+        if not calls:
+            os.unlink(path)
+        calls.append(fd)
+        real(fd, operation)
+
+    monkeypatch.setattr(fcntl, "flock", removed_just_before)
+    fd = acquire(path, 0)
+    assert fd is not None
+    assert os.fstat(fd).st_ino == os.stat(path).st_ino
+    assert acquire(path, 0) is None
+    os.close(fd)
 
 
 def test_a_lock_in_a_directory_that_is_gone(tmp_path: Path) -> None:

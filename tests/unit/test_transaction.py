@@ -154,6 +154,15 @@ def journal_of(journal: Journal, *operations: Operation) -> None:
         journal.begin(operation)
 
 
+def test_the_last_operation_is_undone_first(tmp_path: Path, journal: Journal) -> None:
+    """Seen by the order in which two that cannot be undone are named."""
+    (tmp_path / "first/web").mkdir(parents=True)
+    (tmp_path / "second/web").mkdir(parents=True)
+    journal_of(journal, ClaimName(f"{tmp_path}/first/web", "u"), ClaimName(f"{tmp_path}/second/web", "u"))
+    with pytest.raises(PyrunError, match=r"second/web .*; .*first/web "):
+        transaction.undo(journal)
+
+
 def test_a_failed_undo_is_told_beside_the_error_and_never_in_its_place(
     tmp_path: Path, journal: Journal
 ) -> None:
