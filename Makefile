@@ -16,7 +16,7 @@ BUILD_PACKAGES := gcc libc6-dev libcap-dev musl-tools pkg-config python3 python3
 RUN_PACKAGES := iproute2 libnftables1 nftables skopeo zstd
 IMAGE_PACKAGES := busybox-static mmdebstrap
 DEMO_PACKAGES := curl
-TEST_PACKAGES := docker-registry procps strace util-linux
+TEST_PACKAGES := docker-registry fish procps strace util-linux zsh
 
 .PHONY: all demo test install-packages build images clean
 
