@@ -8,6 +8,7 @@ import click
 
 from pyrun.cli.application import Application
 from pyrun.cli.complete import complete_pods
+from pyrun.cli.engine import reader_may_leave
 
 pass_application = click.make_pass_decorator(Application)
 
@@ -19,24 +20,23 @@ pass_application = click.make_pass_decorator(Application)
 @pass_application
 def attach(application: Application, container: str | None, no_stdin: bool, pod: str) -> int:
     """Connect to a running container; ctrl-p ctrl-q leaves a terminal, the container goes on."""
-    from pyrun.runtime.attach import Attachment
+    from pyrun.runtime.attach import Attachment, Detached
     from pyrun.runtime.exec import choose_container
     from pyrun.runtime.pods import find
 
     application.require_root()
     directory = find(application.layout, pod)
-    return run_attached(Attachment(directory, choose_container(directory, container), stdin=not no_stdin))
-
-
-def run_attached(attachment: object) -> int:
-    """Relay until the container ends or the user detaches; returns the exit code."""
-    from pyrun.runtime.attach import Attachment, Detached
-
-    assert isinstance(attachment, Attachment)
+    attachment = Attachment(directory, choose_container(directory, container), stdin=not no_stdin)
     try:
-        return attachment.run()
+        with reader_may_leave():
+            return attachment.run()
     except Detached:
-        print("\r\ndetached; the container goes on", file=sys.stderr)
+        say_detached()
         return 0
     finally:
         attachment.close()
+
+
+def say_detached() -> None:
+    """Say that the container goes on, on a terminal that may have been left in the middle of a line."""
+    print("\r\ndetached; the container goes on", file=sys.stderr)

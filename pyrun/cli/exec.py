@@ -6,12 +6,10 @@ import click
 
 from pyrun.cli.application import Application
 from pyrun.cli.complete import complete_pods
-from pyrun.cli.engine import as_engine_error, variables
-
-pass_application = click.make_pass_decorator(Application)
+from pyrun.cli.engine import EngineCommand, as_engine_error, variables
 
 
-@click.command("exec", context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False})
+@click.command("exec", cls=EngineCommand, context_settings={"allow_interspersed_args": False})
 @click.option("-i", "--stdin", is_flag=True, help="Pass stdin on.")
 @click.option("-t", "--tty", is_flag=True, help="Give the program a terminal.")
 @click.option("-u", "--user", default=None, metavar="NAME|UID[:GROUP]", help="Default: the container's user.")

@@ -74,9 +74,19 @@ def _on_sigterm(number: int, frame: FrameType | None) -> NoReturn:
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit: the codes are those of the error tree, documented in the README."""
+    _open_missing_stdio()
     signal.signal(signal.SIGTERM, _on_sigterm)
     os.umask(0o022)  # what containers see of the files made here must not depend on the caller
     sys.exit(run_command_line(arguments))
+
+
+def _open_missing_stdio() -> None:
+    """Open /dev/null where the caller has closed 0, 1 or 2: the next file opened would be taken for stdio."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
 
 
 def run_command_line(arguments: list[str] | None = None) -> int:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
 
 from pyrun.cli.application import Application
-from pyrun.cli.attach import run_attached
-from pyrun.cli.engine import as_engine_error, variables
+from pyrun.cli.attach import say_detached
+from pyrun.cli.engine import EngineCommand, as_engine_error, variables
+from pyrun.errors import InputError, NotFound
 
 if TYPE_CHECKING:
     from pyrun.runtime.pods import PodDirectory
 
 
-@click.command(context_settings={"allow_interspersed_args": False})
+@click.command(cls=EngineCommand, context_settings={"allow_interspersed_args": False})
 @click.option("--rm", "remove", is_flag=True, help="Remove the Pod when the container has ended.")
 @click.option("-d", "--detach", is_flag=True, help="Leave it running and print its id.")
 @click.option("-i", "--stdin", is_flag=True, help="Pass stdin on.")
@@ -59,6 +61,8 @@ def run(  # noqa: PLR0913 - one parameter an option
     application = context.find_object(Application)
     assert application is not None
     with as_engine_error():
+        if detach and remove:
+            raise InputError("-d and --rm exclude each other", hint="nobody stays to remove it: pyrun pod rm")
         application.require_root()
         from pyrun.runtime.one import RunRequest
 
@@ -95,22 +99,42 @@ def run_detached(application: Application, request: object, user: str | None) ->
 
 
 def run_in_front(application: Application, request: object, user: str | None, remove: bool) -> int:
-    """Make the Pod, relay its stdio until it ends, and remove it if that is wanted."""
-    from pyrun.runtime.attach import Attachment
+    """Make the Pod, relay its stdio until it ends, and remove it if that is wanted.
+
+    Who detaches leaves the container running, so it is not removed.
+    """
+    from pyrun.runtime.attach import Attachment, Detached
     from pyrun.runtime.create import create_one
     from pyrun.runtime.one import CONTAINER, RunRequest
-    from pyrun.runtime.remove import remove_pod
 
     assert isinstance(request, RunRequest)
     attachments: list[Attachment] = []
 
     def attach(created: PodDirectory) -> None:
-        # Between create and start: nothing the program writes can be missed.
-        attachments.append(Attachment(created, CONTAINER, stdin=request.stdin))
+        # Between create and start: nothing the program writes can be missed, and every signal is for it.
+        attachments.append(Attachment(created, CONTAINER, stdin=request.stdin, closes_stdin=True))
 
-    directory = create_one(request, user, application.host, attach)
     try:
-        return run_attached(attachments[0])
+        directory = create_one(request, user, application.host, attach)
+        try:
+            code = attachments[0].run()
+        except Detached:
+            say_detached()
+            return 0
+        except BaseException:
+            remove_if(remove, directory)
+            raise
+        remove_if(remove, directory)
+        return code
     finally:
-        if remove:
+        for attachment in attachments:
+            attachment.close()
+
+
+def remove_if(wanted: bool, directory: PodDirectory) -> None:
+    """Remove the Pod if that is wanted; another command may have done it before."""
+    from pyrun.runtime.remove import remove_pod
+
+    if wanted:
+        with suppress(NotFound):
             remove_pod(directory, force=True)

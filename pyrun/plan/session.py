@@ -16,7 +16,10 @@ from pyrun.spec.container import ContainerConfig, User
 
 
 class SessionRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What to run inside a container. None keeps what the container itself has."""
+    """What to run inside a container. None keeps what the container itself has.
+
+    `window` is the size of the terminal, rows and columns.
+    """
 
     args: tuple[str, ...]
     env: tuple[str, ...] = ()
@@ -24,6 +27,7 @@ class SessionRequest(msgspec.Struct, frozen=True, kw_only=True):
     user: str | None = None
     terminal: bool = False
     stdin: bool = False
+    window: tuple[int, int] | None = None
 
 
 def plan_session(
@@ -50,7 +54,7 @@ def plan_session(
     )
     return (
         JoinNamespaces("init.pidfd", joined),
-        *((OpenTerminal(console=False),) if request.terminal else ()),
+        *((OpenTerminal(console=False, window=request.window),) if request.terminal else ()),
         *rights(changed, host),
         ExecuteProgram(config.name, request.args, env, LastHopFlags.NO_GATE),
     )

@@ -79,6 +79,8 @@ def spawn_session(
     started, gate = pair()
     results.put_fd("gate", gate.detach())
     stdio = Stdio(stdin=stdin, terminal=terminal)
+    # The child is a copy of this process: the container must not look into it before it is the program.
+    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
     try:
         with ours, theirs, started:
             pid, pidfd = born_in_pid_namespace_of(init, leaf)
@@ -95,8 +97,6 @@ def spawn_session(
 
 def _become(channel: socket.socket, stdio: Stdio, steps: Sequence[SessionStep], results: Results) -> None:
     os.setsid()
-    # A container must not look into this process before it is the container's own program.
-    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
     stdio.install(results)
     apply_steps(channel, "session", steps, results)
 

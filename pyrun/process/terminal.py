@@ -24,10 +24,12 @@ class OpenTerminal(Step, frozen=True, tag=True):
     """Open a pseudoterminal, make it the controlling terminal and stdio, and hand its master out.
 
     The master goes over the descriptor `terminal` of the results to the process that will hold it; with
-    `console` the slave is bound on /dev/console, as programs that write there expect.
+    `console` the slave is bound on /dev/console, as programs that write there expect. `window` is its size,
+    rows and columns; None leaves it at 0, which programs take for unknown.
     """
 
     console: bool = True
+    window: tuple[int, int] | None = None
 
     def describe(self) -> str:
         return "open /dev/ptmx, TIOCSCTTY, dup2 to 0, 1, 2" + (", bind /dev/console" if self.console else "")
@@ -36,6 +38,8 @@ class OpenTerminal(Step, frozen=True, tag=True):
         master = os.open("/dev/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
         fcntl.ioctl(master, _TIOCSPTLCK, b"\0\0\0\0")
         slave = fcntl.ioctl(master, _TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY)
+        if self.window is not None:
+            set_window_size(slave, self.window)
         channel = socket.socket(fileno=os.dup(results.fd("terminal")))
         socket.send_fds(channel, [MASTER_MESSAGE], [master])
         channel.close()
@@ -48,6 +52,11 @@ class OpenTerminal(Step, frozen=True, tag=True):
         for fd in (0, 1, 2):
             os.dup2(slave, fd)
         os.close(slave)
+
+
+def set_window_size(fd: int, size: tuple[int, int]) -> None:
+    """Give a terminal rows and columns; TIOCSWINSZ of ioctl_tty(2)."""
+    fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
 
 
 def receive_master(channel: socket.socket) -> int | None:

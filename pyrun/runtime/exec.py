@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import select
 import signal
+from collections.abc import Mapping
+
+import msgspec
 
 from pyrun.cgroups import group
 from pyrun.errors import Conflict, InputError, NotFound
@@ -15,12 +19,15 @@ from pyrun.plan.host import HostFacts
 from pyrun.plan.sandbox import container_leaf
 from pyrun.plan.session import SessionRequest, plan_session
 from pyrun.process.session import Session, spawn_session
-from pyrun.process.stdio import StdioEnds
+from pyrun.process.terminal import set_window_size
 from pyrun.runtime.pods import ContainerKey, PodDirectory, require_sandbox
-from pyrun.runtime.signals import FORWARDED, read_signals, signal_pipe
-from pyrun.runtime.terminal import raw_mode, window_size
+from pyrun.runtime.relay import Outlet, read_input, wait_for
+from pyrun.runtime.signals import FORWARDED, SignalPipe
+from pyrun.runtime.terminal import END_OF_INPUT, raw_mode, window_size
 
 _CHUNK = 65536
+_DRAIN = 1 << 20
+"""Bytes that a pipe can hold at most for one who is not privileged (pipe(7)); a terminal holds less."""
 
 
 def choose_container(pod: PodDirectory, name: str | None) -> str:
@@ -49,16 +56,19 @@ def exec_in_container(pod: PodDirectory, name: str, request: SessionRequest, hos
     facts = require_sandbox(pod).facts
     record = pod.container(key)
     assert record is not None
+    if request.terminal:
+        request = msgspec.structs.replace(request, window=window_size(0) or window_size(1))
     # A child of the container's leaf, so that its whole tree can be killed by cgroup.
-    leaf = f"{facts.cgroup}/{container_leaf(name)}/exec-{os.urandom(4).hex()}"
+    leaf = f"{facts.cgroup}/{container_leaf(name)}/exec-{secrets.token_hex(4)}"
     os.mkdir(leaf)
     try:
         steps = plan_session(request, record.config, host)
-        session = spawn_session(name, init, leaf, steps, terminal=request.terminal, stdin=request.stdin)
-        try:
-            return _Relay(session, stdin=request.stdin).run()
-        finally:
-            session.close()
+        with SignalPipe((*FORWARDED, signal.SIGWINCH)) as signals:
+            session = spawn_session(name, init, leaf, steps, terminal=request.terminal, stdin=request.stdin)
+            try:
+                return _Relay(session, signals, stdin=request.stdin).run()
+            finally:
+                session.close()
     finally:
         os.close(init)
         with contextlib.suppress(OSError):  # busy: it has left something running
@@ -81,125 +91,127 @@ def _running(pod: PodDirectory, name: str) -> tuple[ContainerKey, int]:
 class _Relay:
     """Moves bytes between the caller's stdio and a session's, and forwards signals, until it ends."""
 
-    def __init__(self, session: Session, *, stdin: bool) -> None:
+    def __init__(self, session: Session, signals: SignalPipe, *, stdin: bool) -> None:
         self._session = session
-        ends: StdioEnds = session.ends
+        self._signals = signals
+        ends = session.ends
         self._terminal = ends.terminal
         self._outputs = {
-            fd: number for fd, number in ((ends.stdout, 1), (ends.stderr, 2), (ends.terminal, 1)) if fd
+            fd: number
+            for fd, number in ((ends.stdout, 1), (ends.stderr, 2), (ends.terminal, 1))
+            if fd is not None
         }
+        self._outlet = Outlet()
         self._input = (ends.terminal if ends.terminal is not None else ends.stdin) if stdin else None
         self._pending = b""
-        if self._input is not None:
-            os.set_blocking(self._input, False)
+        self._reading = self._input is not None
+        self._ended = False
+        for fd in ends.descriptors():
+            os.set_blocking(fd, False)
 
     def run(self) -> int:
-        """Relay until the program has ended and its output is drained; return its exit code."""
-        own_terminal = 0 if self._terminal is not None and self._input is not None else -1
-        with signal_pipe((*FORWARDED, signal.SIGWINCH)) as signals, raw_mode(own_terminal):
-            self._resize()
-            while not self._step(signals):
-                pass
+        """Relay until the program has ended and its output is written; return its exit code.
+
+        Raises BrokenPipeError when nobody reads the output any more.
+        """
+        with raw_mode(0 if self._terminal is not None and self._input is not None else -1):
+            while not self._ended or not self._outlet.empty:
+                self._step()
         status = os.waitid(os.P_PIDFD, self._session.pidfd, os.WEXITED)
         assert status is not None
         return status.si_status if status.si_code == os.CLD_EXITED else 128 + status.si_status
 
-    def _step(self, signals: int) -> bool:
-        poller = select.poll()
-        poller.register(self._session.pidfd, select.POLLIN)
-        poller.register(signals, select.POLLIN)
-        for fd in self._outputs:
-            poller.register(fd, select.POLLIN)
-        if self._input is not None:
-            if self._pending:
-                poller.register(self._input, select.POLLOUT)
-            else:
-                poller.register(0, select.POLLIN)
-        ready = {fd for fd, _ in poller.poll()}
-        for number in read_signals(signals):
-            self._forward(number)
-        for fd in ready & set(self._outputs):
-            self._copy_out(fd)
-        if self._input is not None and 0 in ready and not self._pending:
-            self._read_input()
-        elif self._input is not None and self._input in ready:
-            self._write_input()
-        if self._session.pidfd in ready:
-            self._drain()
-            return True
-        return False
-
-    def _forward(self, number: int) -> None:
-        if number == signal.SIGWINCH:
-            self._resize()
+    def _step(self) -> None:
+        ready = wait_for(self._events())
+        for number in self._signals.read():
+            self._on_signal(number)
+        self._outlet.write(ready)
+        if self._ended:
             return
-        with contextlib.suppress(ProcessLookupError):
-            syscalls.pidfd_send_signal(self._session.pidfd, number)
+        if 0 in ready and self._reading:
+            self._take_input()
+        self._move(ready)
+        if self._session.pidfd in ready:
+            self._ended = True
+            self._drain()
 
-    def _resize(self) -> None:
-        size = window_size(0) or window_size(1)
-        if self._terminal is not None and size is not None:
-            set_window_size(self._terminal, size)
+    def _events(self) -> dict[int, int]:
+        """What is waited for: no output while older output is kept, no input while older input is."""
+        events = {self._signals.fileno(): select.POLLIN} | self._outlet.events()
+        if self._ended:
+            return events
+        events[self._session.pidfd] = select.POLLIN
+        for fd, number in self._outputs.items():
+            if not self._outlet.holds(number):
+                events[fd] = select.POLLIN
+        if self._input is not None and self._pending:  # a terminal is both an output and the input
+            events[self._input] = events.get(self._input, 0) | select.POLLOUT
+        elif self._reading:
+            events[0] = select.POLLIN
+        return events
 
-    def _copy_out(self, fd: int) -> bool:
+    def _on_signal(self, number: int) -> None:
+        if number == signal.SIGWINCH:
+            size = window_size(0) or window_size(1)
+            if self._terminal is not None and size is not None:
+                set_window_size(self._terminal, size)
+        elif self._ended:
+            self._outlet.close()  # whoever reads its output does not
+        else:
+            with contextlib.suppress(ProcessLookupError):
+                syscalls.pidfd_send_signal(self._session.pidfd, number)
+
+    def _move(self, ready: Mapping[int, int]) -> None:
+        for fd, number in tuple(self._outputs.items()):
+            if ready.get(fd, 0) & ~select.POLLOUT and not self._outlet.holds(number):
+                self._outlet.put(number, self._read(fd) or b"")
+        if self._input is not None and self._pending and self._input in ready:
+            self._write_input(self._input)
+
+    def _read(self, fd: int) -> bytes | None:
+        """Read output; None when there is none now. At its end the descriptor is no longer waited for."""
         try:
             data = os.read(fd, _CHUNK)
+        except BlockingIOError:
+            return None
         except OSError:  # EIO: the last holder of the terminal has closed it
             data = b""
         if not data:
             self._outputs.pop(fd)
-            return False
-        write_all(self._outputs[fd], data)
-        return True
+        return data
 
-    def _read_input(self) -> None:
-        data = os.read(0, _CHUNK)
+    def _take_input(self) -> None:
+        data = read_input()
+        if data is None:
+            return
+        self._pending = data
         if data:
-            self._pending = data
             return
         # End of input: a pipe is closed; a terminal is told by its end-of-file character.
+        self._reading = False
         if self._terminal is None:
             self._session.close_stdin()
             self._input = None
         else:
-            self._pending = b"\x04"
+            self._pending = END_OF_INPUT
 
-    def _write_input(self) -> None:
-        assert self._input is not None
+    def _write_input(self, fd: int) -> None:
         try:
-            written = os.write(self._input, self._pending)
+            self._pending = self._pending[os.write(fd, self._pending) :]
         except BlockingIOError:
             return
         except OSError:  # nobody reads it any more
             self._pending = b""
             self._input = None
-            return
-        self._pending = self._pending[written:]
+            self._reading = False
 
     def _drain(self) -> None:
-        """Read what the program has written before it ended; what runs on in its place is not waited for."""
-        for fd in list(self._outputs):
-            os.set_blocking(fd, False)
-            while fd in self._outputs and self._readable(fd) and self._copy_out(fd):
-                pass
+        """Read what the program has written before it ended; what runs on in its place is not waited for.
 
-    def _readable(self, fd: int) -> bool:
-        poller = select.poll()
-        poller.register(fd, select.POLLIN)
-        return any(event & select.POLLIN for _, event in poller.poll(0))
-
-
-def set_window_size(fd: int, size: tuple[int, int]) -> None:
-    """Give a terminal rows and columns; TIOCSWINSZ of ioctl_tty(2)."""
-    import fcntl
-    import struct
-    import termios
-
-    fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
-
-
-def write_all(fd: int, data: bytes) -> None:
-    """Write all bytes to a descriptor that blocks."""
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
+        That may go on writing, so no more is read than can have been there.
+        """
+        for fd, number in tuple(self._outputs.items()):
+            left = _DRAIN
+            while left > 0 and (data := self._read(fd)):
+                self._outlet.put(number, data)
+                left -= len(data)

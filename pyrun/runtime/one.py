@@ -56,7 +56,7 @@ def pod_of(request: RunRequest) -> Pod:
                     name=CONTAINER,
                     image=request.image,
                     image_pull_policy=PullPolicy.IF_NOT_PRESENT,
-                    args=request.args or None,
+                    args=tuple(_literal(text) for text in request.args) or None,
                     env=tuple(_variable(text) for text in request.env),
                     working_dir=request.workdir,
                     volume_mounts=tuple(mount for _, mount in volumes),
@@ -76,8 +76,12 @@ def pod_of(request: RunRequest) -> Pod:
 
 def _variable(text: str) -> EnvVar:
     name, _, value = text.partition("=")
-    # A value from the command line is literal: nothing in it is expanded.
-    return EnvVar(name=name, value=value.replace("$", "$$"))
+    return EnvVar(name=name, value=_literal(value))
+
+
+def _literal(text: str) -> str:
+    """Return text of the command line so that nothing in it is expanded as `$(NAME)`."""
+    return text.replace("$", "$$")
 
 
 def _volume(index: int, text: str) -> tuple[Volume, VolumeMount]:

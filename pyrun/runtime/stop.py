@@ -91,11 +91,10 @@ def kill_pod(pod: PodDirectory, signal_name: str, container: str | None) -> None
         raise Conflict(f"no container of Pod {sandbox.pod.metadata.name} runs", hint="see pyrun pod ls")
 
 
-def signal_container(pod: PodDirectory, name: str, number: int) -> None:
-    """Send a signal to the main process of a container; one that has ended is no error."""
+def signal_container(pod: PodDirectory, name: str, number: int) -> bool:
+    """Send a signal to the main process of a container; whether it still ran."""
     key = pod.latest(name)
-    if key is not None:
-        _signal(pod, key, number)
+    return key is not None and _signal(pod, key, number)
 
 
 def _signal(pod: PodDirectory, key: ContainerKey, number: int | None) -> bool:

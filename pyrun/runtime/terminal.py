@@ -11,6 +11,9 @@ from contextlib import contextmanager
 DETACH_KEYS = b"\x10\x11"
 """Ctrl-P Ctrl-Q, as in Docker and podman."""
 
+END_OF_INPUT = b"\x04\x04"
+"""What tells a terminal the end of input: the first Ctrl-D may only end a line that was begun; termios(3)."""
+
 
 def window_size(fd: int) -> tuple[int, int] | None:
     """Return rows and columns of the terminal a descriptor stands for, None when it is none."""
