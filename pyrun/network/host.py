@@ -31,7 +31,7 @@ def ensure(config: NetworkConfig) -> None:
         else:
             check_ownership(config, bridge)
             netlink.batch(
-                requests.add_unreachable(config.network),
+                requests.add_unreachable(config.network, config.route_protocol),
                 requests.add_address(bridge.index, config.gateway, config.prefix_length),
             )
         forwarding.turn_on()
@@ -71,7 +71,7 @@ def _make_bridge(config: NetworkConfig, netlink: RouteSocket, bridge: Link | Non
     links = netlink.links()
     check_subnet_is_free(config, netlink, routes, links)
     netlink.batch(
-        requests.add_unreachable(config.network),
+        requests.add_unreachable(config.network, config.route_protocol),
         requests.add_bridge(config.bridge, mac_of(config.gateway)),
     )
     bridge = netlink.link(config.bridge)
@@ -118,4 +118,4 @@ def _take_down(config: NetworkConfig, netlink: RouteSocket) -> None:
     if bridge is not None and bridge.kind == "bridge" and bridge.mac == mac_of(config.gateway):
         netlink.batch(requests.delete_link(config.bridge))
     forwarding.restore(netlink)
-    netlink.batch(requests.delete_unreachable(config.network))
+    netlink.batch(requests.delete_unreachable(config.network, config.route_protocol))

@@ -71,7 +71,7 @@ def _try_links(config: NetworkConfig) -> None:
 
     with RouteSocket() as netlink:
         netlink.batch(
-            requests.add_unreachable(config.network),
+            requests.add_unreachable(config.network, config.route_protocol),
             requests.add_bridge(config.bridge, mac_of(config.gateway)),
         )
         bridge = netlink.link(config.bridge)

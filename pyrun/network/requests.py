@@ -97,23 +97,26 @@ def add_default_route(gateway: str) -> Request:
     return Request(rtnetlink.RTM_NEWROUTE, rtnetlink.CREATE, body, f"default route via {gateway}")
 
 
-def add_unreachable(network: IPv4Network) -> Request:
-    """ip route add unreachable NETWORK metric 4294967295; one that exists is fine."""
-    body = _unreachable(network)
+def add_unreachable(network: IPv4Network, protocol: int) -> Request:
+    """ip route add unreachable NETWORK metric 4294967295 proto PROTOCOL; one that exists is fine."""
+    body = _unreachable(network, protocol)
     return Request(
         rtnetlink.RTM_NEWROUTE, rtnetlink.CREATE, body, f"unreachable route {network}", (errno.EEXIST,)
     )
 
 
-def delete_unreachable(network: IPv4Network) -> Request:
-    """ip route delete unreachable NETWORK metric 4294967295; one that is gone is fine."""
-    body = _unreachable(network)
+def delete_unreachable(network: IPv4Network, protocol: int) -> Request:
+    """ip route delete unreachable NETWORK metric 4294967295 proto PROTOCOL; one that is gone is fine.
+
+    The kernel deletes only a route of this protocol: another instance's stays.
+    """
+    body = _unreachable(network, protocol)
     return Request(rtnetlink.RTM_DELROUTE, 0, body, f"unreachable route {network}", (errno.ESRCH,))
 
 
-def _unreachable(network: IPv4Network) -> rtnetlink.Message:
+def _unreachable(network: IPv4Network, protocol: int) -> rtnetlink.Message:
     attributes = [("RTA_DST", str(network.network_address)), ("RTA_PRIORITY", LOWEST_PRIORITY)]
-    fields = _route_fields(network.prefixlen, RTN_UNREACHABLE)
+    fields = {**_route_fields(network.prefixlen, RTN_UNREACHABLE), "proto": protocol}
     return message(rtnetlink.RTM_NEWROUTE, fields, attributes)
 
 

@@ -19,7 +19,7 @@ from pyrun.plan.host import HostFacts
 from pyrun.plan.sandbox import plan_sandbox, sandbox_facts
 from pyrun.runtime.clock import now, rfc3339
 from pyrun.runtime.one import RunRequest, pod_of
-from pyrun.runtime.pods import ContainerKey, PodDirectory, pod_lock, require_sandbox
+from pyrun.runtime.pods import ContainerKey, PodDirectory, new_pod, require_sandbox
 from pyrun.runtime.remove import recover, remove_locked, remove_pod
 from pyrun.spec.capability import named_set
 from pyrun.spec.container import ContainerConfig
@@ -171,8 +171,7 @@ def create_pod(
     plan = plan_pod(pod, str(uuid.uuid4()), facts, images or stored_image(facts.layout))
     refuse_missing_capabilities(plan)
     directory = PodDirectory(facts.layout, plan.uid)
-    os.makedirs(directory.path, mode=0o700)
-    with pod_lock(directory):
+    with new_pod(directory):
         try:
             _make(plan, directory, Results(observer), created)
         except BaseException:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,7 +45,7 @@ class PodDirectory(msgspec.Struct, frozen=True):
     @property
     def lock_path(self) -> str:
         """The file whose lock is held while something of the Pod is made or removed."""
-        return f"{self.path}/lock"
+        return f"{self.layout.locks}/{self.uid}"
 
     @property
     def complete_path(self) -> str:
@@ -104,30 +105,51 @@ def pod_directories(layout: Layout) -> tuple[PodDirectory, ...]:
 
 @contextmanager
 def pod_lock(pod: PodDirectory, timeout: float = LOCK_TIMEOUT) -> Iterator[None]:
-    """Hold a Pod's lock. Raises NotFound when the Pod goes meanwhile, Busy when it stays taken."""
-    try:
-        with locked(pod.lock_path, f"Pod {pod.uid}", timeout):
-            yield
-    except FileNotFoundError as error:
-        if error.filename != pod.lock_path:
-            raise
-        raise NotFound(f"Pod {pod.uid} is gone", hint="another command has removed it") from None
+    """Hold a Pod's lock. Raises NotFound when there is no such Pod (any more), Busy when it stays taken."""
+    with _held(pod, timeout):
+        if not os.path.isdir(pod.path):
+            forget_lock(pod)
+            raise NotFound(f"Pod {pod.uid} is gone", hint="another command has removed it")
+        yield
 
 
-def half_made(layout: Layout) -> Iterator[tuple[PodDirectory, int]]:
-    """Yield each Pod that a crash left half made, with a descriptor that holds its lock."""
-    for pod in pod_directories(layout):
+@contextmanager
+def new_pod(pod: PodDirectory) -> Iterator[None]:
+    """Make the directory of a Pod's records and hold its lock.
+
+    The lock comes first: a directory without `complete` whose lock is free is taken for a crash's leftover.
+    """
+    with _held(pod, LOCK_TIMEOUT):
+        os.makedirs(pod.path, mode=0o700)
+        yield
+
+
+@contextmanager
+def _held(pod: PodDirectory, timeout: float) -> Iterator[None]:
+    os.makedirs(pod.layout.locks, mode=0o700, exist_ok=True)
+    with locked(pod.lock_path, f"Pod {pod.uid}", timeout):
+        yield
+
+
+def forget_lock(pod: PodDirectory) -> None:
+    """Remove the lock file of a Pod that is gone; the caller holds it. Who waits for it makes sure of that."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(pod.lock_path)
+
+
+def half_made(layout: Layout) -> Iterator[PodDirectory]:
+    """Yield each Pod that a crash left half made (or half removed), with its lock held meanwhile."""
+    for uid in {*list_directory(layout.pods), *list_directory(layout.locks)}:
+        pod = PodDirectory(layout, uid)
         if pod.complete:
             continue
-        try:
-            fd = acquire(pod.lock_path, 0)
-        except FileNotFoundError:
-            continue
+        os.makedirs(layout.locks, mode=0o700, exist_ok=True)
+        fd = acquire(pod.lock_path, 0)
         if fd is None:
             continue  # somebody is making it right now
         try:
             if not pod.complete:
-                yield pod, fd
+                yield pod
         finally:
             os.close(fd)
 

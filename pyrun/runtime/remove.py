@@ -10,7 +10,7 @@ from pyrun.errors import Conflict, PyrunError, StateError
 from pyrun.kernel.proc import ProcessIdentity, has_ended
 from pyrun.rootfs.directories import remove_tree
 from pyrun.runtime.collect import collect_orphans
-from pyrun.runtime.pods import LOCK_TIMEOUT, PodDirectory, half_made, pod_lock
+from pyrun.runtime.pods import LOCK_TIMEOUT, PodDirectory, forget_lock, half_made, pod_lock
 from pyrun.runtime.status import running_containers
 from pyrun.spec.layout import Layout
 from pyrun.state import transaction
@@ -44,6 +44,7 @@ def remove_locked(pod: PodDirectory) -> None:
         for fd in pidfds:
             os.close(fd)
     remove_tree(pod.path)
+    forget_lock(pod)
 
 
 def _processes(pod: PodDirectory) -> list[ProcessIdentity]:
@@ -83,6 +84,6 @@ def _name(pod: PodDirectory) -> str:
 
 def recover(layout: Layout) -> None:
     """Undo every Pod that a crash left half made, and collect files on disk that no record owns any more."""
-    for pod, _ in half_made(layout):
+    for pod in half_made(layout):
         remove_locked(pod)
     collect_orphans(layout)

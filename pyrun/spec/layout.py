@@ -46,6 +46,11 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
         """The directory of all Pods' files on disk."""
         return f"{self.root}/pods"
 
+    @property
+    def locks(self) -> str:
+        """The directory of the Pods' locks; outside of their records, which are removed under the lock."""
+        return f"{self.state}/locks"
+
     def names(self, namespace: str) -> str:
         """The directory in which the names of a namespace are claimed."""
         return f"{self.state}/names/{namespace}"

@@ -93,6 +93,14 @@ class NetworkConfig(msgspec.Struct, frozen=True, kw_only=True):
         """Lock of the shared parts (bridge, table, route); held for milliseconds."""
         return f"{self.directory}/lock"
 
+    @property
+    def route_protocol(self) -> int:
+        """The routing protocol number by which the instance knows its own route; rtnetlink(7), above RTPROT_STATIC.
+
+        64 to 183: numbers that /etc/iproute2/rt_protos gives to nobody.
+        """
+        return 64 + int(_mark_of(self.instance), 16) % 120
+
     def link_of(self, pod_uid: str) -> str:
         """Return the name of a Pod's veth on the host: the prefix and the beginning of the uid.
 

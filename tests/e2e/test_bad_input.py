@@ -278,9 +278,6 @@ def test_a_subnet_that_clashes(cli: Cli, neighbour: str) -> None:
     assert os.listdir(cli.layout.pods) == []
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the refused instance takes the unreachable route of the other one away"
-)
 def test_a_subnet_that_clashes_stays_as_it_was(cli: Cli, neighbour: str) -> None:
     before = snapshot(cli.layout)
     cli.run("pod", "create", "-f", "-", stdin=manifest(cli, box(SLEEP)))
