@@ -6,6 +6,7 @@ from pyrun.manifest import names
 from pyrun.manifest.nearest import did_you_mean
 from pyrun.manifest.reader import Object, one_of
 from pyrun.manifest.scalars import quoted
+from pyrun.spec.capability import ALL_CAPABILITIES
 from pyrun.spec.pod import (
     Capabilities,
     Container,
@@ -18,16 +19,6 @@ from pyrun.spec.pod import (
 
 MAX_ID = 2**31 - 1
 """Largest user and group id that Kubernetes takes."""
-
-_CAPABILITIES = """
-    AUDIT_CONTROL AUDIT_READ AUDIT_WRITE BLOCK_SUSPEND BPF CHECKPOINT_RESTORE CHOWN DAC_OVERRIDE
-    DAC_READ_SEARCH FOWNER FSETID IPC_LOCK IPC_OWNER KILL LEASE LINUX_IMMUTABLE MAC_ADMIN MAC_OVERRIDE
-    MKNOD NET_ADMIN NET_BIND_SERVICE NET_BROADCAST NET_RAW PERFMON SETFCAP SETGID SETPCAP SETUID
-    SYS_ADMIN SYS_BOOT SYS_CHROOT SYS_MODULE SYS_NICE SYS_PACCT SYS_PTRACE SYS_RAWIO SYS_RESOURCE
-    SYS_TIME SYS_TTY_CONFIG SYSLOG WAKE_ALARM
-"""
-CAPABILITY_NAMES = frozenset(_CAPABILITIES.split())
-"""The capabilities of Linux 5.9 and newer (capabilities(7)), without CAP_."""
 
 _SIGNALS = """
     SIGABRT SIGALRM SIGBUS SIGCHLD SIGCLD SIGCONT SIGFPE SIGHUP SIGILL SIGINT SIGIO SIGIOT SIGKILL
@@ -128,10 +119,10 @@ def _names(source: Object, field: str) -> tuple[str, ...]:
     found: dict[str, None] = {}
     for i, text in enumerate(source.texts(field)):
         name = text.upper().removeprefix("CAP_")
-        if name == "ALL" or name in CAPABILITY_NAMES:
+        if name == "ALL" or name in ALL_CAPABILITIES:
             found[name] = None
         else:
-            hint = did_you_mean(name, CAPABILITY_NAMES)
+            hint = did_you_mean(name, ALL_CAPABILITIES)
             source.complain(f"{field}[{i}]", f"unknown capability {quoted(text)}{hint}")
     return tuple(found)
 

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 
 from pyrun.errors import ManifestError
 from pyrun.manifest import dump_pod, load_pods, to_json, to_yaml
-from pyrun.manifest.containers import CAPABILITY_NAMES, SIGNAL_NAMES, default_pull_policy
+from pyrun.manifest.containers import SIGNAL_NAMES, default_pull_policy
 from pyrun.manifest.nearest import nearest
 from pyrun.manifest.reader import MAX_PROBLEMS
 from pyrun.manifest.scalars import Value
 from pyrun.manifest.schema import OTHER_KINDS, POD, Kind, Support, rows
+from pyrun.spec.capability import ALL_CAPABILITIES
 from pyrun.spec.pod import (
     Capabilities,
     Container,
@@ -613,7 +614,7 @@ NAMES = st.lists(LABEL, min_size=1, max_size=3, unique=True)
 VARIABLE = st.text(string.printable[:95].replace("=", ""), min_size=1, max_size=10)
 PORT_NAME = st.from_regex(r"[a-z][a-z0-9]{0,10}", fullmatch=True)
 IDS = st.none() | st.integers(0, 2**31 - 1)
-CAPABILITY_SETS = st.lists(st.sampled_from(sorted(CAPABILITY_NAMES | {"ALL"})), unique=True, max_size=3).map(
+CAPABILITY_SETS = st.lists(st.sampled_from([*ALL_CAPABILITIES, "ALL"]), unique=True, max_size=3).map(
     tuple
 )
 COMMAND = st.none() | st.lists(TEXT, min_size=1, max_size=3).map(tuple)
