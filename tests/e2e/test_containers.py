@@ -380,6 +380,23 @@ def test_command_is_not_run_by_a_shell_and_takes_args(cli: Cli) -> None:
     assert wait_for_output(cli, uid, "\n") == "$HOME; a  b *\n"
 
 
+def test_a_terminal(cli: Cli) -> None:
+    """Of the container's own devpts, controlling, on all of stdio, and bound on /dev/console."""
+    look = "tty; [ -t 0 ] && [ -t 1 ] && [ -t 2 ] && echo all; echo x > /dev/console; echo $TERM"
+    uid = run_pod(cli, box(f"{look}; : < /dev/tty && echo end; exec sleep 1000", tty=True))
+    assert wait_for_output(cli, uid, "end").split() == ["/dev/pts/0", "all", "x", "xterm", "end"]
+    assert {line["stream"] for line in log_lines(cli, uid)} == {"stdout"}
+    assert mounts_of(init_of(cli, uid))["/dev/console"][0] == "devpts"
+
+
+def test_stdin_stays_open_if_asked_for(cli: Cli) -> None:
+    uid = run_pod(cli, box("echo ready; cat; echo ended; exec sleep 1000", stdin=True))
+    wait_for_output(cli, uid, "ready")
+    assert os.readlink(f"/proc/{init_of(cli, uid).pid}/fd/0").startswith("pipe:")
+    time.sleep(0.1)
+    assert "ended" not in output(cli, uid)
+
+
 # Programs that cannot be executed
 
 

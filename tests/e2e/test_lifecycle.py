@@ -138,6 +138,18 @@ def test_ls_in_columns(cli: Cli) -> None:
     assert cli.ok("ps", "-q") == f"{uid}\n"
 
 
+def test_labels_annotations_and_ports_are_kept(cli: Cli) -> None:
+    container = box(SLEEP, ports=[{"containerPort": 80, "name": "http"}])
+    text = manifest(cli, container, annotations={"example.org/note": "kept"})
+    cli.create(text.replace('"name": "test"', '"name": "test", "labels": {"app": "web"}'))
+    listed = pods(cli)[0]
+    assert listed["metadata"]["labels"] == {"app": "web"}
+    assert listed["metadata"]["annotations"]["example.org/note"] == "kept"
+    assert listed["spec"]["containers"][0]["ports"] == [
+        {"name": "http", "containerPort": 80, "protocol": "TCP"}
+    ]
+
+
 @pytest.mark.parametrize(
     ("scripts", "phase"),
     [
