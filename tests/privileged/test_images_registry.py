@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,57 +16,24 @@ import pytest
 from pyrun.errors import ImageError, Unsupported
 from pyrun.images.store import ImageStore
 from tests.privileged.images_kit import directory, file, layer, leftovers, oci_files, pack, sha256
+from tests.registry import free_port, push, running_registry
 
 pytestmark = pytest.mark.requires("overlay", "skopeo", "docker_registry")
-
-CONFIG = """
-version: 0.1
-log: {{ level: error, accesslog: {{ disabled: true }} }}
-storage: {{ filesystem: {{ rootdirectory: {root} }} }}
-http: {{ addr: "127.0.0.1:{port}" }}
-"""
 
 BASE = layer(directory("etc"), file("etc/base", b"base"))
 TOP = layer(file("etc/top", b"top"))
 HUGE = layer(file("random", os.urandom(48 << 20)))
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Give host and port of a running registry that has `app:1` and `huge`."""
     place = tmp_path_factory.mktemp("registry")
-    port = free_port()
-    (place / "config.yml").write_text(CONFIG.format(root=place / "data", port=port))
-    with (place / "log").open("wb") as log:
-        server = subprocess.Popen(
-            ["docker-registry", "serve", str(place / "config.yml")], stdout=log, stderr=log
-        )
-    try:
-        wait_for(port, server, place / "log")
+    with running_registry(place) as address:
         for name, layers in (("app:1", [BASE, TOP]), ("huge", [HUGE])):
             archive = pack(str(place / "a.tar"), oci_files(layers, ["push:me"], Cmd=["/bin/app"]))
-            push = ["skopeo", "--insecure-policy", "copy", "--quiet", "--dest-tls-verify=false"]
-            target = f"docker://127.0.0.1:{port}/team/{name}"
-            subprocess.run([*push, f"oci-archive:{archive}", target], check=True, timeout=60)
-        yield f"127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait(timeout=10)
-
-
-def wait_for(port: int, server: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline and server.poll() is None:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-            return
-        time.sleep(0.05)
-    pytest.fail(f"docker-registry does not listen: {log.read_text()}")
+            push(f"oci-archive:{archive}", f"{address}/team/{name}")
+        yield address
 
 
 @pytest.fixture
