@@ -614,9 +614,7 @@ NAMES = st.lists(LABEL, min_size=1, max_size=3, unique=True)
 VARIABLE = st.text(string.printable[:95].replace("=", ""), min_size=1, max_size=10)
 PORT_NAME = st.from_regex(r"[a-z][a-z0-9]{0,10}", fullmatch=True)
 IDS = st.none() | st.integers(0, 2**31 - 1)
-CAPABILITY_SETS = st.lists(st.sampled_from([*ALL_CAPABILITIES, "ALL"]), unique=True, max_size=3).map(
-    tuple
-)
+CAPABILITY_SETS = st.lists(st.sampled_from([*ALL_CAPABILITIES, "ALL"]), unique=True, max_size=3).map(tuple)
 COMMAND = st.none() | st.lists(TEXT, min_size=1, max_size=3).map(tuple)
 SECURITY = st.builds(
     SecurityContext,
