@@ -115,3 +115,11 @@ def other_user() -> str | None:
     command = [*AS_NOBODY, sys.executable, "-c", "import pyrun.cli.pod, pyrun.manifest"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     return (result.stderr.strip().splitlines() or [""])[-1] if result.returncode else None
+
+
+@probe
+def build_tools() -> str | None:
+    """Whether the package can be built: pip, the build backend, meson and a C compiler."""
+    if shutil.which("cc") is None and shutil.which("gcc") is None:
+        return "no C compiler (Debian package gcc)"
+    return _try("import cffi, mesonpy, mesonbuild, pip")
