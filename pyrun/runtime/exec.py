@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import select
 import signal
 from collections.abc import Mapping
@@ -59,7 +58,7 @@ def exec_in_container(pod: PodDirectory, name: str, request: SessionRequest, hos
     if request.terminal:
         request = msgspec.structs.replace(request, window=window_size(0) or window_size(1))
     # A child of the container's leaf, so that its whole tree can be killed by cgroup.
-    leaf = f"{facts.cgroup}/{container_leaf(name)}/exec-{secrets.token_hex(4)}"
+    leaf = f"{facts.cgroup}/{container_leaf(name)}/exec-{os.urandom(4).hex()}"
     os.mkdir(leaf)
     try:
         steps = plan_session(request, record.config, host)
