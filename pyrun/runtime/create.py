@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from pyrun.errors import ImageError, Unsupported
+from pyrun.errors import ImageError, PyrunError, Unsupported
 from pyrun.kernel.observer import Observer
 from pyrun.kernel.operation import Operation, Results
 from pyrun.kernel.proc import ProcessIdentity, boot_id
@@ -161,7 +161,6 @@ def create_pod(
 
     `created` is called when all containers have been created and none has been started.
 
-
     1. What earlier crashes left half made is undone.
     2. Name, images and rights are settled: input errors end here, before any effect.
     3. The sandbox is made. 4. Each container is created. 5. Each is started. 6. The Pod is marked complete.
@@ -174,8 +173,11 @@ def create_pod(
     with new_pod(directory):
         try:
             _make(plan, directory, Results(observer), created)
-        except BaseException:
-            remove_locked(directory)
+        except BaseException as error:
+            try:
+                remove_locked(directory)
+            except PyrunError as failure:  # told beside the first error, never instead of it
+                error.add_note(failure.sentence())
             raise
     return directory
 

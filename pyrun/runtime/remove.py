@@ -39,12 +39,19 @@ def remove_locked(pod: PodDirectory) -> None:
         for key in reversed(pod.attempts()):
             transaction.undo(pod.container_journal(key))
         transaction.undo(pod.sandbox_journal())
-        _wait_until_ended(pidfds)
+        late = _still_there(pidfds)
     finally:
         for fd in pidfds:
             os.close(fd)
     remove_tree(pod.path)
     forget_lock(pod)
+    if late:
+        raise PyrunError(
+            f"the Pod is removed, but {late} of its processes had left their cgroup and not ended "
+            f"{END_TIMEOUT:g} s later",
+            hint="the host's PID 1 does not reap orphans, and PID 1 of a shared PID namespace waits for that; "
+            "pyrun check says more",
+        )
 
 
 def _processes(pod: PodDirectory) -> list[ProcessIdentity]:
@@ -62,19 +69,14 @@ def _processes(pod: PodDirectory) -> list[ProcessIdentity]:
     return found
 
 
-def _wait_until_ended(pidfds: list[int]) -> None:
-    """Wait for the last moments of processes whose cgroups are empty already.
+def _still_there(pidfds: list[int]) -> int:
+    """Wait for the last moments of processes whose cgroups are empty already; return how many stay.
 
     A PID namespace's first process leaves its cgroup before it has waited for everyone else in the namespace,
     and an init whose monitor was killed waits to be reaped by the host's PID 1.
     """
     deadline = time.monotonic() + END_TIMEOUT
-    for pidfd in pidfds:
-        if not has_ended(pidfd, max(deadline - time.monotonic(), 0)):
-            raise PyrunError(
-                f"a process of the Pod has left its cgroup but not ended within {END_TIMEOUT:g} s",
-                hint="the host's PID 1 does not reap orphans; pyrun check says more",
-            )
+    return sum(not has_ended(pidfd, max(deadline - time.monotonic(), 0)) for pidfd in pidfds)
 
 
 def _name(pod: PodDirectory) -> str:

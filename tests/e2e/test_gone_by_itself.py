@@ -7,7 +7,10 @@ wait for the pidfds, send nothing after the first kill, and look at what pause w
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -76,3 +79,34 @@ def test_pause_waits_in_the_kernel_until_its_namespace_is_reaped(cli: Cli) -> No
         assert "zap_pid_ns_processes" in Path(f"/proc/{pause}/stack").read_text()
         group.thaw(f"{seen['cgroup']}/monitors")
         assert all(has_ended(pidfd, PATIENCE) for pidfd in pidfds.values())
+
+
+NEGLIGENT = """
+import json, os, signal, subprocess, sys
+import prctl
+prctl.set_child_subreaper(1)  # orphans come here, and nobody reaps them
+command, manifest = sys.argv[1:-1], sys.argv[-1]
+subprocess.run([*command, "pod", "create", "-f", "-"], input=manifest, text=True, check=True)
+seen = json.loads(subprocess.run([*command, "pod", "inspect", "test"], stdout=-1, check=True).stdout)
+os.kill(seen["containers"][0]["monitor"]["pid"], signal.SIGKILL)
+removal = subprocess.run([*command, "pod", "rm", "-f", "test"], stderr=-1, text=True)
+listed = subprocess.run([*command, "ps", "-q"], stdout=-1, text=True, check=True).stdout
+print(json.dumps([removal.returncode, removal.stderr, listed]))
+"""
+
+
+def test_an_orphan_that_nobody_reaps_is_said_and_does_not_keep_the_pod(cli: Cli) -> None:
+    manifest = cli.pod("sleep 1000", spec="shareProcessNamespace: true")
+    result = subprocess.run(
+        [sys.executable, "-c", NEGLIGENT, *cli.command, manifest],
+        capture_output=True,
+        text=True,
+        timeout=60 * SLOW,
+        env=cli.environment,
+        check=True,
+    )
+    code, errors, listed = json.loads(result.stdout.splitlines()[-1])
+    assert code == 1
+    assert "the Pod is removed" in errors
+    assert "does not reap orphans" in errors
+    assert listed == ""
