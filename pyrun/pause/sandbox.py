@@ -78,10 +78,11 @@ class SpawnPause(Operation, frozen=True, tag=True):
                 os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
                 os.close(pidfd)
             results.put_fd("pause.pidfd", pause_fd)
-            results.put("pause.pid", pause)
-            results.put("pause.start_time", start_time(pause))
             report.executed(self.steps)
             report.stays(pause_fd)
+            # Only now: a process that has failed may have been reaped already, and would hide its own error.
+            results.put("pause.pid", pause)
+            results.put("pause.start_time", start_time(pause))
 
     def _intermediate(self, channel: socket.socket, results: Results) -> None:
         os.setsid()

@@ -125,11 +125,12 @@ class SpawnContainer(Operation, frozen=True, tag=True):
             report = ChildReport(ours, f'the init process of container "{self.container}"', results)
             pid, pidfd = report.launched()
             results.put_fd(f"{self.container}.pidfd", pidfd)
+            report.executed(self.steps)
+            report.stays(pidfd)
+            # Only now: an init that has failed may have been reaped already, and would hide its own error.
             for name, number in ((self.container, pid), (f"{self.container}.monitor", monitor)):
                 results.put(f"{name}.pid", number)
                 results.put(f"{name}.start_time", start_time(number))
-            report.executed(self.steps)
-            report.stays(pidfd)
 
     def _launch(self, channel: socket.socket, results: Results) -> None:
         """The launcher: what init and monitor share is made here; ends by becoming the monitor."""
