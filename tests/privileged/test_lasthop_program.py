@@ -137,11 +137,12 @@ def test_refuses_the_second_starter_even_if_the_gate_was_duplicated(gate: Gate) 
 
 
 def test_program_has_no_blocked_or_ignored_signals_and_no_other_descriptor(gate: Gate) -> None:
-    # Python ignores SIGPIPE and SIGXFSZ; subprocess restores only those.
+    # Python ignores SIGPIPE and SIGXFSZ; subprocess restores only those. The shell may block signals while it
+    # forks, so it becomes what reads its status.
     before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGHUP, signal.SIGRTMIN)}
     with open("/dev/null") as leak:
         os.set_inheritable(leak.fileno(), True)
-        process = gate.wait_with("sh", "-c", "ls /proc/$$/fd; cat /proc/$$/status")
+        process = gate.wait_with("sh", "-c", "ls /proc/$$/fd; exec cat /proc/self/status")
     for number, handler in before.items():
         signal.signal(number, handler)
     assert gate.open() is None
