@@ -14,6 +14,7 @@ from pyrun.cli.engine import EngineCommand, as_engine_error, variables
 from pyrun.errors import InputError, NotFound
 
 if TYPE_CHECKING:
+    from pyrun.runtime.one import RunRequest
     from pyrun.runtime.pods import PodDirectory
 
 
@@ -87,27 +88,24 @@ def run(  # noqa: PLR0913 - one parameter an option
         )
 
 
-def run_detached(application: Application, request: object, user: str | None) -> int:
+def run_detached(application: Application, request: RunRequest, user: str | None) -> int:
     """Make the Pod, print its id and return."""
     from pyrun.runtime.create import create_one
-    from pyrun.runtime.one import RunRequest
 
-    assert isinstance(request, RunRequest)
     directory = create_one(request, user, application.host)
     click.echo(directory.uid)
     return 0
 
 
-def run_in_front(application: Application, request: object, user: str | None, remove: bool) -> int:
+def run_in_front(application: Application, request: RunRequest, user: str | None, remove: bool) -> int:
     """Make the Pod, relay its stdio until it ends, and remove it if that is wanted.
 
     Who detaches leaves the container running, so it is not removed.
     """
     from pyrun.runtime.attach import Attachment, Detached
     from pyrun.runtime.create import create_one
-    from pyrun.runtime.one import CONTAINER, RunRequest
+    from pyrun.runtime.one import CONTAINER
 
-    assert isinstance(request, RunRequest)
     attachments: list[Attachment] = []
 
     def attach(created: PodDirectory) -> None:

@@ -53,7 +53,6 @@ class Terminated(KubernetesValue, frozen=True, kw_only=True):
     signal: int = 0
     started_at: str = ""
     finished_at: str = ""
-    # 0 is an exit code worth printing, so the defaults are kept in the output by `dump`.
 
 
 class ContainerState(KubernetesValue, frozen=True, kw_only=True):
