@@ -51,7 +51,7 @@ def logs(  # noqa: PLR0913 - click passes each option by its name
 ) -> int:
     """Print what a container has written: its stdout to stdout, its stderr to stderr."""
     from pyrun.runtime.logs import LogOptions, containers_of, parse_since, read_logs
-    from pyrun.runtime.pods import find, require_sandbox
+    from pyrun.runtime.pods import find, require_pod
 
     if container is not None and all_containers:
         raise InputError("-c and --all-containers exclude each other", hint="leave one of them out")
@@ -64,7 +64,7 @@ def logs(  # noqa: PLR0913 - click passes each option by its name
     application.require_root()
     directory = find(application.layout, pod)
     names = containers_of(directory, container, all_containers)
-    name = require_sandbox(directory).pod.metadata.name if all_containers else ""
+    name = require_pod(directory).metadata.name if all_containers else ""
     try:
         for pieces in read_logs(directory, names, options, merged=all_containers):
             _write(pieces, name, timestamps=timestamps)

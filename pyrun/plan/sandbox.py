@@ -37,6 +37,20 @@ def sandbox_facts(config: SandboxConfig, host: HostFacts) -> SandboxFacts:
     )
 
 
+def plan_pod(config: SandboxConfig, host: HostFacts) -> tuple[Operation, ...]:
+    """Return the operations that make what outlives a sandbox: the name, the directories, volumes on disk."""
+    layout, uid = host.layout, config.uid
+    volumes = tuple(MakeDirectory(layout.volume(uid, v.name), 0o777) for v in config.volumes if not v.memory)
+    checks = tuple(PrepareHostPath(v.name, v.source.path, v.source.type) for v in config.host_volumes)
+    return (
+        ClaimName(f"{layout.names(config.namespace)}/{config.name}", uid),
+        *checks,
+        # Closed to the host's users: below it are volumes that every user of a container may write.
+        MakeDirectory(layout.pod_root(uid), 0o700),
+        *volumes,
+    )
+
+
 def plan_sandbox(config: SandboxConfig, host: HostFacts) -> tuple[Operation, ...]:
     """Return the operations that make a sandbox, in order; undone in reverse they remove it.
 
@@ -45,17 +59,10 @@ def plan_sandbox(config: SandboxConfig, host: HostFacts) -> tuple[Operation, ...
     """
     layout, uid = host.layout, config.uid
     prefix = layout.cgroup_prefix(host.cgroup_mount)
-    volumes = tuple(MakeDirectory(layout.volume(uid, v.name), 0o777) for v in config.volumes if not v.memory)
-    checks = tuple(PrepareHostPath(v.name, v.source.path, v.source.type) for v in config.host_volumes)
     groups = tuple(
         CreateCgroup(prefix, name) for name in (uid, f"{uid}/{PAUSE_LEAF}", f"{uid}/{MONITORS_LEAF}")
     )
     return (
-        ClaimName(f"{layout.names(config.namespace)}/{config.name}", uid),
-        *checks,
-        # Closed to the host's users: below it are volumes that every user of a container may write.
-        MakeDirectory(layout.pod_root(uid), 0o700),
-        *volumes,
         *_addressing(config, host),
         *groups,
         _spawn_pause(config, host, f"{prefix}/{uid}/{PAUSE_LEAF}"),

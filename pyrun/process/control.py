@@ -150,14 +150,15 @@ class ExitRecord(msgspec.Struct, frozen=True):
     """How a container ended, as its monitor has recorded it.
 
     `exit_code` is 128+`signal` for a container killed by a signal, `signal` else 0; 255 when the status had
-    been lost before the monitor started. `finished_at` is RFC 3339 in UTC with nanoseconds. `lost_bytes` of
-    output are missing in the log, because it could not be written.
+    been lost before the monitor started. `finished_at` is RFC 3339 in UTC with nanoseconds, `finished_ns` the same
+    moment of CLOCK_MONOTONIC. `lost_bytes` of output are missing in the log, because it could not be written.
     """
 
     exit_code: int
     signal: int
     finished_at: str
     lost_bytes: int
+    finished_ns: int = 0
 
 
 def parse_exit_record(text: bytes) -> ExitRecord:

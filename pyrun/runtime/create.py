@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 import uuid
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -16,10 +17,11 @@ from pyrun.kernel.proc import ProcessIdentity, boot_id
 from pyrun.plan.container import plan_container, plan_start
 from pyrun.plan.convert import container_of, image_from_directory, root_directory, sandbox_of
 from pyrun.plan.host import HostFacts
+from pyrun.plan.sandbox import plan_pod as plan_pod_files
 from pyrun.plan.sandbox import plan_sandbox, sandbox_facts
 from pyrun.runtime.clock import now, rfc3339
 from pyrun.runtime.one import RunRequest, pod_of
-from pyrun.runtime.pods import ContainerKey, PodDirectory, new_pod, require_sandbox
+from pyrun.runtime.pods import ContainerKey, PodDirectory, new_pod, require_pod
 from pyrun.runtime.remove import recover, remove_locked, remove_pod
 from pyrun.spec.capability import named_set
 from pyrun.spec.container import ContainerConfig
@@ -29,7 +31,7 @@ from pyrun.spec.pod import Container, Pod, PullPolicy
 from pyrun.spec.sandbox import SandboxConfig
 from pyrun.state import transaction
 from pyrun.state.files import write_atomically
-from pyrun.state.records import ContainerRecord, SandboxRecord, write_record
+from pyrun.state.records import ContainerRecord, PodRecord, SandboxRecord, write_record
 
 if TYPE_CHECKING:
     from pyrun.images.store import ImageStore
@@ -51,6 +53,10 @@ class PodPlan(msgspec.Struct, frozen=True, kw_only=True):
     containers: tuple[ContainerConfig, ...]
     facts: HostFacts
 
+    def pod_operations(self) -> tuple[Operation, ...]:
+        """The operations of what outlives a sandbox."""
+        return plan_pod_files(self.sandbox, self.facts)
+
     def sandbox_operations(self) -> tuple[Operation, ...]:
         """The operations of the sandbox."""
         return plan_sandbox(self.sandbox, self.facts)
@@ -66,6 +72,7 @@ class PodPlan(msgspec.Struct, frozen=True, kw_only=True):
     def all_operations(self) -> tuple[Operation, ...]:
         """Every operation in the order of application."""
         return (
+            *self.pod_operations(),
             *self.sandbox_operations(),
             *(o for config in self.containers for o in self.container_operations(config)),
             *(o for config in self.containers for o in self.start_operations(config)),
@@ -172,6 +179,8 @@ def create_pod(
     directory = PodDirectory(facts.layout, plan.uid)
     with new_pod(directory):
         try:
+            record = PodRecord(uid=plan.uid, pod=pod, created_at=now(), created_ns=time.monotonic_ns())
+            write_record(f"{directory.path}/pod.json", record)
             _make(plan, directory, Results(observer), created)
         except BaseException as error:
             try:
@@ -200,6 +209,7 @@ def refuse_missing_capabilities(plan: PodPlan) -> None:
 
 def _make(plan: PodPlan, directory: PodDirectory, results: Results, created: Created | None) -> None:
     try:
+        transaction.run(plan.pod_operations(), directory.pod_journal(), results, lambda: None)
         make_sandbox(plan, directory, results)
         for config in plan.containers:
             create_container(plan, config, directory, results)
@@ -220,7 +230,6 @@ def make_sandbox(plan: PodPlan, directory: PodDirectory, results: Results) -> No
             f"{directory.path}/sandbox.json",
             SandboxRecord(
                 uid=plan.uid,
-                pod=plan.pod,
                 facts=sandbox_facts(plan.sandbox, plan.facts),
                 pause=_identity(results, "pause"),
                 address=results.text("address") if results.has("address") else "",
@@ -284,7 +293,7 @@ def create_pods(
     try:
         for pod in pods:
             directory = create_pod(pod, facts, observer)
-            made.append((directory, require_sandbox(directory).pod))
+            made.append((directory, require_pod(directory)))
     except BaseException:
         for directory, _ in reversed(made):
             remove_pod(directory, force=True)

@@ -19,7 +19,7 @@ from pyrun.plan.sandbox import container_leaf
 from pyrun.plan.session import SessionRequest, plan_session
 from pyrun.process.session import Session, spawn_session
 from pyrun.process.terminal import set_window_size
-from pyrun.runtime.pods import ContainerKey, PodDirectory, require_sandbox
+from pyrun.runtime.pods import ContainerKey, PodDirectory, require_pod, require_sandbox
 from pyrun.runtime.relay import Outlet, read_input, wait_for
 from pyrun.runtime.signals import FORWARDED, SignalPipe
 from pyrun.runtime.terminal import END_OF_INPUT, raw_mode, window_size
@@ -34,7 +34,7 @@ def choose_container(pod: PodDirectory, name: str | None) -> str:
 
     Raises NotFound for an unknown name, InputError when several could be meant.
     """
-    known = [c.name for c in require_sandbox(pod).pod.spec.containers]
+    known = [c.name for c in require_pod(pod).spec.all_containers()]
     listed = ", ".join(known)
     if name is None:
         if len(known) == 1:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pyrun.cgroups import group
 from pyrun.errors import Conflict
 from pyrun.plan.sandbox import container_leaf
-from pyrun.runtime.pods import PodDirectory, pod_lock, require_sandbox
+from pyrun.runtime.pods import PodDirectory, pod_lock, require_pod, require_sandbox
 from pyrun.runtime.status import running_containers
 from pyrun.runtime.stop import thaw_containers
 
@@ -16,7 +16,9 @@ def freeze_pod(pod: PodDirectory) -> None:
         sandbox = require_sandbox(pod)
         running = running_containers(pod)
         if not running:
-            raise Conflict(f"no container of Pod {sandbox.pod.metadata.name} runs", hint="see pyrun pod ls")
+            raise Conflict(
+                f"no container of Pod {require_pod(pod).metadata.name} runs", hint="see pyrun pod ls"
+            )
         for name in running:
             group.freeze(f"{sandbox.facts.cgroup}/{container_leaf(name)}")
 

@@ -56,7 +56,7 @@ def inspect_pod(pod: PodDirectory) -> Inspection:
     return Inspection(
         metadata=view.metadata,
         spec=view.spec,
-        status=pod_status(pod, sandbox),
+        status=pod_status(pod),
         pause=_process(sandbox.pause, f"{facts.cgroup}/{PAUSE_LEAF}"),
         cgroup=facts.cgroup,
         directory=pod.path,

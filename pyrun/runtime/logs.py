@@ -16,7 +16,7 @@ from pyrun.kernel.proc import has_ended
 from pyrun.process.control import Stream
 from pyrun.runtime.clock import parse_rfc3339, rfc3339
 from pyrun.runtime.logfiles import LogFiles, Record
-from pyrun.runtime.pods import PodDirectory, require_sandbox
+from pyrun.runtime.pods import PodDirectory, require_pod
 from pyrun.spec.annotations import parse_offset
 from pyrun.state.files import list_directory
 
@@ -45,9 +45,9 @@ class Piece(NamedTuple):
 
 def containers_of(pod: PodDirectory, name: str | None, everything: bool) -> tuple[str, ...]:
     """Return the containers meant: the one named, all, or the only one. Raises InputError, NotFound."""
-    sandbox = require_sandbox(pod)
-    names = tuple(container.name for container in sandbox.pod.spec.containers)
-    title = sandbox.pod.metadata.name
+    manifest = require_pod(pod)
+    names = tuple(container.name for container in manifest.spec.all_containers())
+    title = manifest.metadata.name
     if everything:
         return names
     if name is None and len(names) > 1:

@@ -10,18 +10,24 @@ from contextlib import contextmanager
 import msgspec
 
 from pyrun.errors import InputError, NotFound, StateError
+from pyrun.lifecycle.observation import StartFailure, Stop
 from pyrun.plan.host import HostFacts
 from pyrun.process.control import ExitRecord
 from pyrun.spec.layout import Layout
+from pyrun.spec.pod import Pod
 from pyrun.state.files import list_directory
 from pyrun.state.journal import Journal
 from pyrun.state.locks import acquire, locked
 from pyrun.state.records import (
+    ClosedRecord,
+    ConditionsRecord,
     ContainerRecord,
+    HookRecord,
+    PodRecord,
+    ProbeRecord,
     SandboxRecord,
-    read_container,
     read_exit,
-    read_sandbox,
+    read_record,
 )
 
 LOCK_TIMEOUT = 60.0
@@ -57,6 +63,10 @@ class PodDirectory(msgspec.Struct, frozen=True):
         """Whether the Pod was made whole; if not, and its lock is free, it is a leftover of a crash."""
         return os.path.exists(self.complete_path)
 
+    def pod_journal(self) -> Journal:
+        """The journal of what outlives a sandbox: the name, directories, volumes on disk."""
+        return Journal(f"{self.path}/pod.journal")
+
     def sandbox_journal(self) -> Journal:
         """The journal of the sandbox."""
         return Journal(f"{self.path}/journal")
@@ -69,13 +79,45 @@ class PodDirectory(msgspec.Struct, frozen=True):
         """The journal of one attempt of a container."""
         return Journal(f"{self.container_directory(key)}/journal")
 
+    def record(self) -> PodRecord | None:
+        """The Pod itself, None when its making has not got so far."""
+        return read_record(f"{self.path}/pod.json", PodRecord)
+
     def sandbox(self) -> SandboxRecord | None:
         """The sandbox's record, None while it is being made."""
-        return read_sandbox(f"{self.path}/sandbox.json")
+        return read_record(f"{self.path}/sandbox.json", SandboxRecord)
+
+    def stop(self) -> Stop | None:
+        """The termination of the Pod that was asked for."""
+        return read_record(f"{self.path}/stop.json", Stop)
+
+    def conditions(self) -> ConditionsRecord:
+        """When the Pod's conditions changed last."""
+        return read_record(f"{self.path}/conditions.json", ConditionsRecord) or ConditionsRecord()
 
     def container(self, key: ContainerKey) -> ContainerRecord | None:
         """The record of an attempt, None while it is being made."""
-        return read_container(f"{self.container_directory(key)}/container.json")
+        return read_record(f"{self.container_directory(key)}/container.json", ContainerRecord)
+
+    def probes(self, key: ContainerKey) -> ProbeRecord | None:
+        """What the probes of an attempt have found, None while they have found nothing."""
+        return read_record(f"{self.container_directory(key)}/probes.json", ProbeRecord)
+
+    def post_start(self, key: ContainerKey) -> HookRecord | None:
+        """How far the postStart hook of an attempt is, None while it has not begun."""
+        return read_record(f"{self.container_directory(key)}/post_start.json", HookRecord)
+
+    def container_stop(self, key: ContainerKey) -> Stop | None:
+        """The stop of an attempt that was asked for."""
+        return read_record(f"{self.container_directory(key)}/stop.json", Stop)
+
+    def closed(self, key: ContainerKey) -> ClosedRecord | None:
+        """What is kept of an attempt that was closed, None while it is open."""
+        return read_record(f"{self.container_directory(key)}/closed.json", ClosedRecord)
+
+    def failure(self, name: str) -> StartFailure | None:
+        """Why the next attempt of a container did not come."""
+        return read_record(f"{self.path}/containers/{name}/failure.json", StartFailure)
 
     def exit(self, key: ContainerKey) -> ExitRecord | None:
         """The exit record of an attempt, None while it has none."""
@@ -194,11 +236,23 @@ def require_sandbox(pod: PodDirectory) -> SandboxRecord:
     """Return the sandbox's record; StateError when the Pod is half made."""
     record = pod.sandbox()
     if record is None:
-        raise StateError(
-            f"Pod {pod.uid} is being made, or was left half made",
-            hint=f"wait, or remove it: pyrun pod rm -f {pod.uid[:8]}",
-        )
+        raise _half_made(pod)
     return record
+
+
+def require_pod(pod: PodDirectory) -> Pod:
+    """Return the Pod of these records; StateError when it is half made."""
+    record = pod.record()
+    if record is None:
+        raise _half_made(pod)
+    return record.pod
+
+
+def _half_made(pod: PodDirectory) -> StateError:
+    return StateError(
+        f"Pod {pod.uid} is being made, or was left half made",
+        hint=f"wait, or remove it: pyrun pod rm -f {pod.uid[:8]}",
+    )
 
 
 class Host(msgspec.Struct, frozen=True):

@@ -39,6 +39,7 @@ def remove_locked(pod: PodDirectory) -> None:
         for key in reversed(pod.attempts()):
             transaction.undo(pod.container_journal(key))
         transaction.undo(pod.sandbox_journal())
+        transaction.undo(pod.pod_journal())
         late = _still_there(pidfds)
     finally:
         for fd in pidfds:
@@ -80,8 +81,8 @@ def _still_there(pidfds: list[int]) -> int:
 
 
 def _name(pod: PodDirectory) -> str:
-    sandbox = pod.sandbox()
-    return sandbox.pod.metadata.name if sandbox is not None else pod.uid
+    record = pod.record()
+    return record.pod.metadata.name if record is not None else pod.uid
 
 
 def recover(layout: Layout) -> None:

@@ -5,106 +5,32 @@ The words and the shape are those of a Kubernetes PodStatus (core/v1), so that a
 
 from __future__ import annotations
 
-import enum
-
-import msgspec
-
 from pyrun.cgroups import group
 from pyrun.plan.sandbox import container_leaf
 from pyrun.process.control import ExitRecord
-from pyrun.runtime.pods import ContainerKey, PodDirectory
+from pyrun.runtime.pods import ContainerKey, PodDirectory, require_pod, require_sandbox
+from pyrun.spec.pod import Container
+from pyrun.spec.status import (
+    Condition,
+    ContainerState,
+    ContainerStatus,
+    Phase,
+    PodIP,
+    PodStatus,
+    Running,
+    Terminated,
+    Waiting,
+)
 from pyrun.state.records import ContainerRecord, SandboxRecord
 
 MONITOR_LOST = 255
 """The exit code of a container whose monitor died, and its status with it."""
 
 
-class Phase(enum.Enum):
-    """Where a Pod is in its life."""
-
-    PENDING = "Pending"
-    RUNNING = "Running"
-    SUCCEEDED = "Succeeded"
-    FAILED = "Failed"
-    UNKNOWN = "Unknown"
-
-
-class KubernetesValue(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
-    """Base of the values that are printed as Kubernetes spells them."""
-
-
-class Waiting(KubernetesValue, frozen=True, kw_only=True):
-    """Not started yet."""
-
-    reason: str
-
-
-class Running(KubernetesValue, frozen=True, kw_only=True):
-    """Its program runs."""
-
-    started_at: str
-
-
-class Terminated(KubernetesValue, frozen=True, kw_only=True):
-    """Its program has ended."""
-
-    exit_code: int
-    reason: str
-    signal: int = 0
-    started_at: str = ""
-    finished_at: str = ""
-
-
-class ContainerState(KubernetesValue, frozen=True, kw_only=True):
-    """Exactly one of the three is set."""
-
-    waiting: Waiting | None = None
-    running: Running | None = None
-    terminated: Terminated | None = None
-
-
-class ContainerStatus(KubernetesValue, frozen=True, kw_only=True):
-    """One container, its latest attempt."""
-
-    name: str
-    state: ContainerState
-    image: str
-    image_id: str = msgspec.field(name="imageID", default="")
-    container_id: str = msgspec.field(name="containerID", default="")
-    ready: bool
-    started: bool
-    restart_count: int
-
-
-class Condition(KubernetesValue, frozen=True, kw_only=True):
-    """One condition of a Pod; `status` is True or False as a word."""
-
-    type: str
-    status: str
-    reason: str = ""
-    message: str = ""
-
-
-class PodIP(KubernetesValue, frozen=True, kw_only=True):
-    """One address of a Pod."""
-
-    ip: str
-
-
-class PodStatus(KubernetesValue, frozen=True, kw_only=True):
-    """A Pod as it is now."""
-
-    phase: Phase
-    conditions: tuple[Condition, ...]
-    pod_ip: str = msgspec.field(name="podIP", default="")
-    pod_ips: tuple[PodIP, ...] = msgspec.field(name="podIPs", default=())
-    start_time: str = ""
-    container_statuses: tuple[ContainerStatus, ...]
-
-
-def pod_status(pod: PodDirectory, sandbox: SandboxRecord) -> PodStatus:
-    """Return the status of a Pod."""
-    statuses = tuple(container_status(pod, sandbox, c.name) for c in sandbox.pod.spec.containers)
+def pod_status(pod: PodDirectory) -> PodStatus:
+    """Return the status of a Pod. Raises StateError when it is half made."""
+    manifest, sandbox = require_pod(pod), require_sandbox(pod)
+    statuses = tuple(container_status(pod, sandbox, c) for c in manifest.spec.containers)
     alive = sandbox.pause.alive()
     ready = alive and all(status.ready for status in statuses)
     return PodStatus(
@@ -126,11 +52,11 @@ def _condition(kind: str, value: bool, reason: str) -> Condition:
     return Condition(type=kind, status=str(value), reason=reason)
 
 
-def container_status(pod: PodDirectory, sandbox: SandboxRecord, name: str) -> ContainerStatus:
+def container_status(pod: PodDirectory, sandbox: SandboxRecord, container: Container) -> ContainerStatus:
     """Return the status of the latest attempt of a container."""
+    name, image = container.name, container.image
     key = pod.latest(name)
     record = pod.container(key) if key is not None else None
-    image = next(c.image for c in sandbox.pod.spec.containers if c.name == name)
     if key is None or record is None:
         state = ContainerState(waiting=Waiting(reason="ContainerCreating"))
         return ContainerStatus(
@@ -196,8 +122,7 @@ def _phase(statuses: tuple[ContainerStatus, ...]) -> Phase:
 
 def running_containers(pod: PodDirectory) -> list[str]:
     """Return the names of the containers that have not ended."""
-    sandbox = pod.sandbox()
-    if sandbox is None:
+    if pod.sandbox() is None:
         return []
-    statuses = pod_status(pod, sandbox).container_statuses
+    statuses = pod_status(pod).container_statuses
     return [status.name for status in statuses if status.state.terminated is None]

@@ -12,7 +12,7 @@ from pyrun.kernel import syscalls
 from pyrun.kernel.proc import has_ended
 from pyrun.plan.sandbox import PAUSE_LEAF, container_leaf
 from pyrun.process.container import wait_for_exit
-from pyrun.runtime.pods import ContainerKey, PodDirectory, pod_lock, require_sandbox
+from pyrun.runtime.pods import ContainerKey, PodDirectory, pod_lock, require_pod, require_sandbox
 from pyrun.state.records import SandboxRecord
 
 RECORD_TIMEOUT = 5.0
@@ -27,7 +27,7 @@ def stop_pod(pod: PodDirectory, grace: int | None) -> None:
     """
     with pod_lock(pod):
         sandbox = require_sandbox(pod)
-        seconds = sandbox.pod.spec.termination_grace_period_seconds if grace is None else grace
+        seconds = require_pod(pod).spec.termination_grace_period_seconds if grace is None else grace
         thaw_containers(pod, sandbox)
         keys = pod.attempts()
         if seconds > 0:
@@ -79,16 +79,14 @@ def signal_number(text: str) -> int:
 def kill_pod(pod: PodDirectory, signal_name: str, container: str | None) -> None:
     """Send a signal to the main process of each container, or of one. Raises NotFound, Conflict, InputError."""
     number = signal_number(signal_name)
-    sandbox = require_sandbox(pod)
+    manifest = require_pod(pod)
     keys = [key for key in pod.attempts() if container in (None, key[0])]
     if not keys:
-        known = ", ".join(c.name for c in sandbox.pod.spec.containers)
-        raise NotFound(
-            f'Pod {sandbox.pod.metadata.name} has no container "{container}"', hint=f"it has {known}"
-        )
+        known = ", ".join(c.name for c in manifest.spec.all_containers())
+        raise NotFound(f'Pod {manifest.metadata.name} has no container "{container}"', hint=f"it has {known}")
     reached = [_signal(pod, key, number) for key in keys]
     if not any(reached):
-        raise Conflict(f"no container of Pod {sandbox.pod.metadata.name} runs", hint="see pyrun pod ls")
+        raise Conflict(f"no container of Pod {manifest.metadata.name} runs", hint="see pyrun pod ls")
 
 
 def signal_container(pod: PodDirectory, name: str, number: int) -> bool:

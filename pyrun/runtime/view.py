@@ -10,9 +10,10 @@ from pyrun.errors import StateError
 from pyrun.manifest import dump_pod
 from pyrun.runtime.clock import parse_rfc3339
 from pyrun.runtime.pods import PodDirectory, pod_directories
-from pyrun.runtime.status import KubernetesValue, Phase, PodStatus, pod_status
+from pyrun.runtime.status import pod_status
 from pyrun.spec.layout import Layout
 from pyrun.spec.pod import Pod
+from pyrun.spec.status import KubernetesValue, Phase, PodStatus
 
 
 class ViewMetadata(KubernetesValue, frozen=True, kw_only=True):
@@ -56,21 +57,21 @@ class PodView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 def view_of(pod: PodDirectory) -> PodView | None:
     """Return a Pod with its status, None while it is being made or removed."""
-    sandbox = pod.sandbox()
-    if sandbox is None or not pod.complete:
+    record = pod.record()
+    if record is None or not pod.complete:
         return None
-    metadata = sandbox.pod.metadata
+    metadata = record.pod.metadata
     return PodView(
         metadata=ViewMetadata(
             name=metadata.name,
             namespace=metadata.namespace,
-            uid=sandbox.uid,
-            creation_timestamp=sandbox.created_at,
+            uid=record.uid,
+            creation_timestamp=record.created_at,
             labels=metadata.labels,
             annotations=metadata.annotations,
         ),
-        spec=spec_as_text(sandbox.pod),
-        status=pod_status(pod, sandbox),
+        spec=spec_as_text(record.pod),
+        status=pod_status(pod),
     )
 
 

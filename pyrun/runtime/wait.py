@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from pyrun.errors import PyrunError
 from pyrun.process.container import wait_for_exit
-from pyrun.runtime.pods import PodDirectory, require_sandbox
+from pyrun.runtime.pods import PodDirectory
 from pyrun.runtime.status import pod_status
 
 
@@ -25,7 +25,7 @@ def wait_until_ended(pods: Sequence[PodDirectory], timeout: float | None) -> Non
 
 def exit_code(pod: PodDirectory) -> int:
     """Return the exit code of the first container that did not end well; 0 when all did."""
-    status = pod_status(pod, require_sandbox(pod))
+    status = pod_status(pod)
     codes = [
         s.state.terminated.exit_code for s in status.container_statuses if s.state.terminated is not None
     ]

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import re
 
-from pyrun.spec.pod import Pod, Value
+from pyrun.spec.pod import Pod
+from pyrun.spec.value import Value
 
 DOMAIN = "pyrun.io"
 ROOTFS_PREFIX = "rootfs.pyrun.io/"

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import enum
 
-import msgspec
+from pyrun.spec.probe import Lifecycle, Probe
+from pyrun.spec.value import Value
 
 
 class RestartPolicy(enum.Enum):
@@ -41,25 +42,62 @@ class HostPathType(enum.Enum):
     BLOCK_DEVICE = "BlockDevice"
 
 
-class Value(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Base of the values of this room: immutable, compared by value."""
+class TerminationMessagePolicy(enum.Enum):
+    """Where the message of an ended container comes from."""
+
+    FILE = "File"
+    FALLBACK_TO_LOGS_ON_ERROR = "FallbackToLogsOnError"
+
+
+class RestartRuleAction(enum.Enum):
+    """What a restart rule that matches an exit code does."""
+
+    RESTART = "Restart"
+    RESTART_ALL_CONTAINERS = "RestartAllContainers"
+
+
+class OwnerReference(Value, frozen=True, kw_only=True):
+    """An object that another one belongs to; at most one owner is the controller."""
+
+    api_version: str
+    kind: str
+    name: str
+    uid: str
+    controller: bool = False
+    block_owner_deletion: bool = False
 
 
 class Metadata(Value, frozen=True, kw_only=True):
-    """Identity of an object. Either `name` or `generate_name` is set; the namespace is only a label here."""
+    """Identity of an object. Either `name` or `generate_name` is set; the namespace is only a label here.
+
+    `owner_references` are never read from a manifest: a controller sets them.
+    """
 
     name: str = ""
     generate_name: str = ""
     namespace: str = "default"
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
+    owner_references: tuple[OwnerReference, ...] = ()
 
 
 class EnvVar(Value, frozen=True, kw_only=True):
-    """An environment variable with a literal value, `$(NAME)` not yet expanded."""
+    """An environment variable: a literal value, `$(NAME)` not yet expanded, or a field of the Pod.
+
+    `field_path` (downward API) is empty for a literal one, else such as `metadata.name` or `status.podIP`.
+    """
 
     name: str
     value: str = ""
+    field_path: str = ""
+
+
+class RestartRule(Value, frozen=True, kw_only=True):
+    """One rule of a container's restartPolicyRules: exit codes, in or (`negated`) not in `exit_codes`."""
+
+    action: RestartRuleAction
+    exit_codes: tuple[int, ...]
+    negated: bool = False
 
 
 class ContainerPort(Value, frozen=True, kw_only=True):
@@ -97,8 +135,14 @@ class SecurityContext(Value, frozen=True, kw_only=True):
     allow_privilege_escalation: bool | None = None
 
 
+DEFAULT_MESSAGE_PATH = "/dev/termination-log"
+
+
 class Container(Value, frozen=True, kw_only=True):
-    """One application container. `command` and `args` are None when the image decides."""
+    """One container. `command` and `args` are None when the image decides.
+
+    `restart_policy` None means the Pod's; in an init container ALWAYS makes it a sidecar.
+    """
 
     name: str
     image: str
@@ -113,6 +157,14 @@ class Container(Value, frozen=True, kw_only=True):
     tty: bool = False
     stop_signal: str = ""
     security_context: SecurityContext = SecurityContext()
+    restart_policy: RestartPolicy | None = None
+    restart_policy_rules: tuple[RestartRule, ...] = ()
+    startup_probe: Probe | None = None
+    readiness_probe: Probe | None = None
+    liveness_probe: Probe | None = None
+    lifecycle: Lifecycle = Lifecycle()
+    termination_message_path: str = DEFAULT_MESSAGE_PATH
+    termination_message_policy: TerminationMessagePolicy = TerminationMessagePolicy.FILE
 
 
 class EmptyDir(Value, frozen=True, kw_only=True, tag="emptyDir", tag_field="kind"):
@@ -137,9 +189,10 @@ class Volume(Value, frozen=True, kw_only=True):
 
 
 class PodSpec(Value, frozen=True, kw_only=True):
-    """What a Pod shall be."""
+    """What a Pod shall be. Times in seconds; `active_deadline_seconds` None is no deadline."""
 
     containers: tuple[Container, ...]
+    init_containers: tuple[Container, ...] = ()
     volumes: tuple[Volume, ...] = ()
     hostname: str = ""
     share_process_namespace: bool = False
@@ -148,6 +201,23 @@ class PodSpec(Value, frozen=True, kw_only=True):
     host_ipc: bool = False
     restart_policy: RestartPolicy = RestartPolicy.ALWAYS
     termination_grace_period_seconds: int = 30
+    active_deadline_seconds: int | None = None
+
+    def all_containers(self) -> tuple[Container, ...]:
+        """Init containers (sidecars among them), then application containers, in the order of the manifest."""
+        return (*self.init_containers, *self.containers)
+
+    def container(self, name: str) -> Container:
+        """The container of this name, an init container too; KeyError when there is none."""
+        for container in self.all_containers():
+            if container.name == name:
+                return container
+        raise KeyError(name)
+
+
+def is_sidecar(spec: PodSpec, container: Container) -> bool:
+    """Whether an init container runs beside the application (restartPolicy Always)."""
+    return container in spec.init_containers and container.restart_policy is RestartPolicy.ALWAYS
 
 
 class Pod(Value, frozen=True, kw_only=True):

@@ -8,6 +8,7 @@ import msgspec
 
 from pyrun.errors import StateError
 from pyrun.kernel.proc import ProcessIdentity
+from pyrun.lifecycle.observation import HookState, StartFailure, Stop
 from pyrun.process.control import ExitRecord, parse_exit_record
 from pyrun.spec.container import ContainerConfig
 from pyrun.spec.pod import Pod
@@ -15,19 +16,39 @@ from pyrun.spec.sandbox import SandboxFacts
 from pyrun.state.files import read_if_there, write_atomically
 
 
-class SandboxRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A sandbox that was made. `address` is empty on the host's network; `created_at` is RFC 3339 in UTC."""
+class PodRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """The Pod itself, written first of all; its metadata may change later (labels, owners).
+
+    `created_at` is RFC 3339 in UTC, `created_ns` CLOCK_MONOTONIC.
+    """
 
     uid: str
     pod: Pod
+    created_at: str
+    created_ns: int
+
+
+class SandboxRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A sandbox that was made. `address` is empty on the host's network; `created_at` is RFC 3339 in UTC.
+
+    `attempt` counts the sandboxes of the Pod; `initialized` and `restarting` are those of a PodObservation.
+    """
+
+    uid: str
     facts: SandboxFacts
     pause: ProcessIdentity
     address: str
     created_at: str
+    attempt: int = 0
+    initialized: bool = False
+    restarting: bool = False
 
 
 class ContainerRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """One attempt of a container that was created; `started_at` is empty until it was started."""
+    """One attempt of a container that was created; `started_at` is empty until it was started.
+
+    `started_ns` is CLOCK_MONOTONIC; `crashes` the ends in a row before it that count for the backoff.
+    """
 
     config: ContainerConfig
     attempt: int
@@ -35,21 +56,64 @@ class ContainerRecord(msgspec.Struct, frozen=True, kw_only=True):
     monitor: ProcessIdentity
     created_at: str
     started_at: str = ""
+    started_ns: int = 0
+    crashes: int = 0
 
 
-def write_record(path: str, record: SandboxRecord | ContainerRecord) -> None:
+class ProbeRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What the probes of an attempt have found so far; see `Attempt`. Written by the supervisor."""
+
+    started: bool = False
+    ready: bool = False
+    unhealthy: str = ""
+    unhealthy_message: str = ""
+
+
+class HookRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """How far the postStart hook of an attempt is."""
+
+    state: HookState
+    message: str = ""
+
+
+class ClosedRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What is kept of an ended attempt whose cgroup and root are gone: OOM kills and termination message."""
+
+    oom_kills: int = 0
+    message: str = ""
+
+
+class ConditionTime(msgspec.Struct, frozen=True, kw_only=True):
+    """When a condition took the status it has."""
+
+    type: str
+    status: str
+    at: str
+    at_ns: int
+
+
+class ConditionsRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """The last transitions of a Pod's conditions. Written by the supervisor."""
+
+    times: tuple[ConditionTime, ...] = ()
+
+
+Record = (
+    PodRecord
+    | SandboxRecord
+    | ContainerRecord
+    | ProbeRecord
+    | HookRecord
+    | ClosedRecord
+    | ConditionsRecord
+    | Stop
+    | StartFailure
+)
+
+
+def write_record(path: str, record: Record) -> None:
     """Write a record atomically."""
     write_atomically(path, msgspec.json.encode(record))
-
-
-def read_sandbox(path: str) -> SandboxRecord | None:
-    """Return the record of a sandbox, None when there is none. Raises StateError."""
-    return _decode(path, SandboxRecord)
-
-
-def read_container(path: str) -> ContainerRecord | None:
-    """Return the record of a container's attempt, None when there is none. Raises StateError."""
-    return _decode(path, ContainerRecord)
 
 
 def read_exit(path: str) -> ExitRecord | None:
@@ -61,7 +125,8 @@ def read_exit(path: str) -> ExitRecord | None:
 T = TypeVar("T")
 
 
-def _decode(path: str, kind: type[T]) -> T | None:
+def read_record(path: str, kind: type[T]) -> T | None:
+    """Return a record of a kind, None when there is none. Raises StateError."""
     data = read_if_there(path)
     if data is None:
         return None

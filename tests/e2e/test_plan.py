@@ -56,6 +56,7 @@ def test_the_plan_is_what_is_done(cli: Cli) -> None:
     directory = cli.state / "pods" / uid
     done = []
     for path in (
+        directory / "pod.journal",
         directory / "journal",
         directory / "containers/c0/0/journal",
         directory / "containers/c1/0/journal",

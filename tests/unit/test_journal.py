@@ -17,7 +17,7 @@ from pyrun.network.etc_files import WriteEtcFiles
 from pyrun.network.operations import ConnectPod, EnsureNetwork, LeaseAddress
 from pyrun.plan.container import plan_container, plan_start
 from pyrun.plan.host import HostFacts
-from pyrun.plan.sandbox import plan_sandbox, sandbox_facts
+from pyrun.plan.sandbox import plan_pod, plan_sandbox, sandbox_facts
 from pyrun.rootfs.directories import ClaimName, EnsureDirectory, MakeDirectory, PrepareHostPath
 from pyrun.spec.capability import DEFAULT_CAPABILITIES
 from pyrun.spec.container import ContainerConfig, Mount, MountSource, PidMode, Process, Root
@@ -64,6 +64,7 @@ def everything() -> tuple[Operation, ...]:
         for number in range(3)
     ]
     return (
+        *plan_pod(sandbox, HOST),
         *plan_sandbox(sandbox, HOST),
         *(o for c in configs for o in (*plan_container(c, facts, HOST, 0), *plan_start(c, facts, 0))),
     )

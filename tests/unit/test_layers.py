@@ -17,14 +17,16 @@ PACKAGE = REPOSITORY / "pyrun"
 # From the top; a room may import what stands below it. Rooms of one line are siblings and do not import each other.
 ORDER = (
     ("cli",),
+    ("controllers",),
     ("runtime",),
+    ("store",),
     ("state",),
     ("plan",),
     ("pause",),
     ("process",),
     ("namespaces", "cgroups", "rootfs", "network", "security", "images"),
     ("kernel",),
-    ("manifest",),
+    ("manifest", "lifecycle"),
     ("spec",),
 )
 FOR_EVERYONE = {"errors", ""}  # "" is the package itself: its version

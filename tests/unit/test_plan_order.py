@@ -19,7 +19,7 @@ from pyrun.pause.sandbox import ExecutePause, SpawnPause
 from pyrun.plan.container import plan_container, plan_init, plan_start
 from pyrun.plan.convert import container_of, sandbox_of
 from pyrun.plan.host import HostFacts
-from pyrun.plan.sandbox import plan_sandbox, sandbox_facts
+from pyrun.plan.sandbox import plan_pod, plan_sandbox, sandbox_facts
 from pyrun.process.container import ContainerStep, SpawnContainer, StartContainer
 from pyrun.process.execute import ExecuteProgram
 from pyrun.process.terminal import OpenTerminal
@@ -130,6 +130,7 @@ def operations(pod: Pod) -> tuple[Operation, ...]:
     facts = sandbox_facts(sandbox, HOST)
     config = container_of(pod, pod.spec.containers[0], IMAGE, UID, LAYOUT)
     return (
+        *plan_pod(sandbox, HOST),
         *plan_sandbox(sandbox, HOST),
         *plan_container(config, facts, HOST, 0),
         *plan_start(config, facts, 0),

@@ -1,0 +1,139 @@
+"""What is known of a Pod at one moment: composed from the kernel and the records, never from memory.
+
+Times that end in `_ns` are nanoseconds of CLOCK_MONOTONIC; times that end in `_at` are RFC 3339, for people.
+"""
+
+from __future__ import annotations
+
+import enum
+
+from pyrun.spec.value import Value
+
+
+class AttemptState(enum.Enum):
+    """Where one attempt of a container is (the OCI states)."""
+
+    CREATED = "created"
+    RUNNING = "running"
+    STOPPED = "stopped"
+
+
+class HookState(enum.Enum):
+    """How far a postStart hook is; ABSENT when the container has none."""
+
+    ABSENT = "absent"
+    PENDING = "pending"
+    DONE = "done"
+    FAILED = "failed"
+
+
+class Ended(Value, frozen=True, kw_only=True):
+    """How an attempt ended. `exit_code` is 128+`signal` for one killed by a signal.
+
+    `oom_kills` counts the kills of the kernel's OOM killer in its cgroup; `lost` is true when its monitor died
+    and the status with it. `message` is the termination message.
+    """
+
+    exit_code: int
+    signal: int = 0
+    finished_at: str = ""
+    finished_ns: int = 0
+    oom_kills: int = 0
+    lost: bool = False
+    message: str = ""
+
+
+class Stop(Value, frozen=True, kw_only=True):
+    """A stop that was asked for, of one attempt or of the whole Pod; persisted before it begins.
+
+    `deadline_ns` is the ONE deadline over preStop, signal and kill. `reason` and `message` say why.
+    `pre_stopped` and `signalled` are the containers whose preStop has ended and whose signal was sent.
+    `remove`: of a Pod, that it is removed when all has ended.
+    """
+
+    asked_ns: int
+    deadline_ns: int
+    grace_seconds: int
+    reason: str
+    message: str = ""
+    asked_at: str = ""
+    pre_stopped: tuple[str, ...] = ()
+    signalled: tuple[str, ...] = ()
+    remove: bool = False
+
+
+class Attempt(Value, frozen=True, kw_only=True):
+    """One attempt of a container.
+
+    `crashes` is the number of ends in a row before this attempt that count for the backoff. `started` and
+    `ready` are the verdicts of startup and readiness probe (True without one, once it runs and its postStart is
+    done); `unhealthy` is the kind of the probe (`startup`, `liveness`) that has given the attempt up, else empty.
+    """
+
+    attempt: int
+    state: AttemptState
+    created_at: str = ""
+    started_at: str = ""
+    started_ns: int = 0
+    crashes: int = 0
+    paused: bool = False
+    ended: Ended | None = None
+    post_start: HookState = HookState.ABSENT
+    post_start_message: str = ""
+    started: bool = False
+    ready: bool = False
+    unhealthy: str = ""
+    unhealthy_message: str = ""
+    stop: Stop | None = None
+    image_id: str = ""
+
+
+class StartFailure(Value, frozen=True, kw_only=True):
+    """Why the next attempt of a container could not be created or started; cleared when one was.
+
+    `reason` is a waiting reason of Kubernetes: ErrImagePull, ErrImageNeverPull, InvalidImageName,
+    CreateContainerConfigError, CreateContainerError, RunContainerError. `count` is failures in a row.
+    """
+
+    reason: str
+    message: str
+    at_ns: int
+    at: str = ""
+    count: int = 1
+
+
+class ContainerObservation(Value, frozen=True, kw_only=True):
+    """A container: its latest attempt (None: never created), the one before, and why no next one came."""
+
+    name: str
+    latest: Attempt | None = None
+    previous: Attempt | None = None
+    failure: StartFailure | None = None
+
+
+class PodObservation(Value, frozen=True, kw_only=True):
+    """A Pod. `sandbox_alive`: pause runs. `stop` is set once its termination was asked for.
+
+    `initialized`: the init containers have come to their end once in this sandbox; they are not run again in
+    it. `restarting`: all containers are being restarted in place. `condition_times` are the last transitions of
+    conditions, as (type, status, RFC 3339, CLOCK_MONOTONIC ns).
+    """
+
+    uid: str
+    created_at: str = ""
+    created_ns: int = 0
+    address: str = ""
+    sandbox_alive: bool = True
+    sandbox_attempt: int = 0
+    initialized: bool = False
+    restarting: bool = False
+    stop: Stop | None = None
+    containers: tuple[ContainerObservation, ...] = ()
+    condition_times: tuple[tuple[str, str, str, int], ...] = ()
+
+    def container(self, name: str) -> ContainerObservation:
+        """The observation of a container; an empty one when nothing is known of it."""
+        for container in self.containers:
+            if container.name == name:
+                return container
+        return ContainerObservation(name=name)
