@@ -73,6 +73,10 @@ class Conflict(PyrunError):
     """The name or the resource is taken, or the object is in a state that does not allow this."""
 
 
+class TooOld(PyrunError):
+    """The log of changes does not go back so far: everything must be read again."""
+
+
 class Busy(PyrunError):
     """Another process holds the object; the message says who."""
 

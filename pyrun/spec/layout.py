@@ -37,6 +37,11 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.root}/images"
 
     @property
+    def store(self) -> str:
+        """The database of desired state."""
+        return f"{self.root}/store/objects.db"
+
+    @property
     def pods(self) -> str:
         """The directory of all Pods' records."""
         return f"{self.state}/pods"
