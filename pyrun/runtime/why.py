@@ -1,0 +1,53 @@
+"""`pod why`: what happened to a Pod, in the order of time, the cause in one sentence, and what to try next."""
+
+from __future__ import annotations
+
+import time
+
+import msgspec
+
+from pyrun.errors import NotFound
+from pyrun.runtime.causes import verdict
+from pyrun.runtime.history import History, Moment, time_line
+from pyrun.spec.event import Event
+from pyrun.state.events import EventLog
+
+
+class Explanation(msgspec.Struct, frozen=True, kw_only=True):
+    """The time line of a Pod, oldest first, its cause and the next command (empty: nothing to do)."""
+
+    name: str
+    moments: tuple[Moment, ...]
+    cause: str
+    command: str
+
+
+def explain(history: History) -> Explanation:
+    """Explain a Pod from what is known of it. Raises NotFound when nothing is."""
+    if history.pod is None and not history.events:
+        raise NotFound(f'there is no Pod "{history.name}", and no event of one', hint="see pyrun get pods")
+    found = verdict(history)
+    return Explanation(
+        name=history.name, moments=time_line(history), cause=found.sentence, command=found.command
+    )
+
+
+def events_of_pod(log: EventLog, name: str, namespace: str) -> tuple[Event, ...]:
+    """Return the events of the Pod that had a name last (or a uid, or the beginning of one)."""
+    found = [
+        event
+        for event in log.read()
+        if event.about.kind == "Pod"
+        and (
+            (event.about.name == name and event.about.namespace == namespace)
+            or (len(name) >= 4 and event.about.uid.startswith(name))
+        )
+    ]
+    return tuple(event for event in found if event.about.uid == found[-1].about.uid)
+
+
+def gone(name: str, namespace: str, log: EventLog) -> History:
+    """Return what is known of a Pod that is no longer there."""
+    events = events_of_pod(log, name, namespace)
+    title = name if namespace == "default" else f"{namespace}/{name}"
+    return History(name=title, events=events, now=time.time(), now_ns=time.monotonic_ns())
