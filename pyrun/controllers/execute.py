@@ -78,9 +78,7 @@ class Jobs:
             case TerminatePod():
                 if directory.stop() is None:
                     self._tell("", Reason(action.reason), action.message)
-                    request_stop(
-                        directory, action.grace_seconds, action.reason, action.message, remove=False
-                    )
+                    request_stop(directory, action.grace_seconds, action.reason, action.message, remove=False)
                 terminate_pod(directory, facts)
             case CloseSandbox():
                 stop_sidecars(directory, facts)

@@ -30,7 +30,11 @@ def publish(context: Context, directory: PodDirectory, pod: Pod, observed: PodOb
     for waiting in (*status.init_container_statuses, *status.container_statuses):
         state = waiting.state.waiting
         key = f"{waiting.name}/backoff"
-        if state is not None and state.reason == "CrashLoopBackOff" and told.get(key, -1) < waiting.restart_count:
+        if (
+            state is not None
+            and state.reason == "CrashLoopBackOff"
+            and told.get(key, -1) < waiting.restart_count
+        ):
             told[key] = waiting.restart_count
             context.record(about_pod(directory.uid, pod, waiting.name), Reason.BACK_OFF, state.message)
     changed = ConditionsRecord(times=times, told=told)
