@@ -173,8 +173,8 @@ class MonitorArguments(msgspec.Struct, frozen=True, kw_only=True):
     """The monitor's arguments; descriptors are numbers from 3 on, inherited, and None is "none".
 
     Either `stdout` and `stderr`, read ends of pipes, and `stdin`, a write end; or `tty`, the master of a
-    terminal. `control` is a listening SEQPACKET socket, `kill` the leaf's cgroup.kill opened for writing;
-    `ready` takes one start record. `log_max_size` is in bytes, 0 for no limit.
+    terminal. `control` is a listening SEQPACKET socket, `kill` the leaf's cgroup.kill opened for writing,
+    `events` its cgroup.events; `ready` takes one start record. `log_max_size` is in bytes, 0 for no limit.
     """
 
     pid: int
@@ -190,6 +190,7 @@ class MonitorArguments(msgspec.Struct, frozen=True, kw_only=True):
     exit_dir: int
     exit_name: str
     kill: int | None = None
+    events: int | None = None
     ready: int | None = None
 
     def argv(self) -> list[str]:
@@ -208,6 +209,7 @@ class MonitorArguments(msgspec.Struct, frozen=True, kw_only=True):
             ("exit-dir", self.exit_dir),
             ("exit-name", self.exit_name),
             ("kill", self.kill),
+            ("events", self.events),
             ("ready", self.ready),
         )
         return ["monitor", *(f"{key}={value}" for key, value in pairs if value is not None)]
