@@ -152,6 +152,7 @@ class ExitRecord(msgspec.Struct, frozen=True):
     `exit_code` is 128+`signal` for a container killed by a signal, `signal` else 0; 255 when the status had
     been lost before the monitor started. `finished_at` is RFC 3339 in UTC with nanoseconds, `finished_ns` the same
     moment of CLOCK_MONOTONIC. `lost_bytes` of output are missing in the log, because it could not be written.
+    `lost` is set in the record that pyrun writes for a container whose monitor was killed.
     """
 
     exit_code: int
@@ -159,6 +160,7 @@ class ExitRecord(msgspec.Struct, frozen=True):
     finished_at: str
     lost_bytes: int
     finished_ns: int = 0
+    lost: bool = False
 
 
 def parse_exit_record(text: bytes) -> ExitRecord:

@@ -106,6 +106,7 @@ Record = (
     | HookRecord
     | ClosedRecord
     | ConditionsRecord
+    | ExitRecord
     | Stop
     | StartFailure
 )
