@@ -110,6 +110,7 @@ Record = (
     | HookRecord
     | ClosedRecord
     | ConditionsRecord
+    | ExitRecord
     | Stop
     | StartFailure
 )
