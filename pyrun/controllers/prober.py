@@ -88,15 +88,8 @@ class Prober:
             now = self._context.loop.clock()
             # Found running by a supervisor that has just begun: all at once would be a burst.
             adopted = attempt.started_ns < self._context.started_ns
-            jitter = int(random.random() * 3600 * SECOND) if adopted else 0
-            states = begin(container, attempt, now, 0)
-            if adopted:
-                states = tuple(
-                    state
-                    for one in states
-                    for state in begin(container, attempt, now, jitter % (one.probe.period_seconds * SECOND))
-                    if state.kind is one.kind
-                )
+            jitter = int(random.random() * _shortest_period(container)) if adopted else 0
+            states = begin(container, attempt, now, jitter)
             followed = _Followed(container, attempt, {state.kind: state for state in states})
             self._followed[key] = followed
         followed.attempt = attempt
@@ -143,9 +136,7 @@ class Prober:
         self._checks[key] = check
         loop = self._context.loop
         loop.watch(check.fileno(), lambda: self._advance(key), check.events())
-        loop.at(
-            self._timer(key), loop.clock() + probe.timeout_seconds * SECOND, lambda: self._expire(key)
-        )
+        loop.at(self._timer(key), loop.clock() + probe.timeout_seconds * SECOND, lambda: self._expire(key))
 
     def _advance(self, key: _Key) -> None:
         check = self._checks[key]
@@ -207,3 +198,9 @@ class Prober:
             return
         write_record(f"{self._directory.container_directory(key)}/probes.json", record)
         self._changed()
+
+
+def _shortest_period(container: Container) -> int:
+    """The shortest period of a container's probes in nanoseconds, 0 without a probe."""
+    probes = (container.startup_probe, container.readiness_probe, container.liveness_probe)
+    return min((probe.period_seconds * SECOND for probe in probes if probe is not None), default=0)
