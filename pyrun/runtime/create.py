@@ -16,6 +16,7 @@ from pyrun.kernel.operation import Operation, Results
 from pyrun.kernel.proc import ProcessIdentity, boot_id
 from pyrun.plan.container import plan_container, plan_start
 from pyrun.plan.convert import container_of, image_from_directory, root_directory, sandbox_of
+from pyrun.plan.downward import planned_facts
 from pyrun.plan.host import HostFacts
 from pyrun.plan.sandbox import plan_pod as plan_pod_files
 from pyrun.plan.sandbox import plan_sandbox, sandbox_facts
@@ -97,7 +98,8 @@ def plan_pod(pod: Pod, uid: str, facts: HostFacts, images: ImageFinder) -> PodPl
         uid=uid,
         sandbox=sandbox_of(pod, uid),
         containers=tuple(
-            container_of(pod, c, images(pod, c), uid, facts.layout) for c in pod.spec.containers
+            container_of(pod, c, images(pod, c), uid, facts.layout, planned_facts(pod, uid, facts))
+            for c in pod.spec.containers
         ),
         facts=facts,
     )
