@@ -13,12 +13,7 @@ from pyrun.errors import PyrunError, Unsupported
 from pyrun.kernel.observer import Observer
 from pyrun.kernel.operation import Operation, Results
 from pyrun.plan.container import plan_container, plan_start
-<<<<<<< HEAD
 from pyrun.plan.convert import sandbox_of
-=======
-from pyrun.plan.convert import container_of, image_from_directory, root_directory, sandbox_of
-from pyrun.plan.downward import planned_facts
->>>>>>> h-manifest
 from pyrun.plan.host import HostFacts
 from pyrun.plan.sandbox import plan_pod as plan_pod_files
 from pyrun.plan.sandbox import plan_sandbox, sandbox_facts
@@ -48,9 +43,6 @@ _SUFFIX = "bcdfghjklmnpqrstvwxz2456789"
 """The letters of generated names: Kubernetes' own, from which no word can be formed."""
 
 
-ADDRESS = "<address>"
-"""Stands in a plan for the address of the Pod."""
-
 Created = Callable[[PodDirectory], None]
 
 
@@ -66,7 +58,7 @@ class PodPlan(msgspec.Struct, frozen=True, kw_only=True):
     sandbox: SandboxConfig
     images: tuple[Image, ...]
     facts: HostFacts
-    address: str = ADDRESS
+    address: str | None = None
 
     @property
     def init_containers(self) -> tuple[ContainerConfig, ...]:
@@ -135,14 +127,7 @@ def plan_pod(pod: Pod, uid: str, facts: HostFacts, images: ImageFinder) -> PodPl
         pod=pod,
         uid=uid,
         sandbox=sandbox_of(pod, uid),
-<<<<<<< HEAD
         images=tuple(images(pod, container) for container in pod.spec.all_containers()),
-=======
-        containers=tuple(
-            container_of(pod, c, images(pod, c), uid, facts.layout, planned_facts(pod, uid, facts))
-            for c in pod.spec.containers
-        ),
->>>>>>> h-manifest
         facts=facts,
     )
     plan.all_operations()
