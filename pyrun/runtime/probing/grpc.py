@@ -42,6 +42,8 @@ _CODES = (
 )
 _UNIMPLEMENTED = "Unimplemented"
 _PREFIX = 5
+_RECEIVED_LIMIT = 256 * 1024
+"""Bytes of all frames together; an answer is some hundred bytes."""
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
@@ -114,6 +116,7 @@ class GrpcConversation:
     def __init__(self, action: GrpcAction, endpoint: Endpoint) -> None:
         self._headers: dict[bytes, bytes] = {}
         self._data = bytearray()
+        self._received = 0
         config = h2.config.H2Configuration(client_side=True, header_encoding=None)
         self._connection = h2.connection.H2Connection(config)
         self._connection.initiate_connection()
@@ -133,8 +136,14 @@ class GrpcConversation:
         return bytes(self._connection.data_to_send() or b"")
 
     def incoming(self, data: bytes) -> Outcome | None:
+        self._received += len(data)
         if not data:
-            return _failed("error: health rpc probe failed: closed without an answer")
+            how = "in the middle of" if self._received else "without"
+            return _failed(f"error: health rpc probe failed: closed {how} an answer")
+        if self._received > _RECEIVED_LIMIT:
+            return _failed("error: health rpc probe failed: the answer is too long")
+        if data.startswith(b"HTTP/1"):  # to HTTP/2 the beginning of a very long frame
+            return _failed("error: health rpc probe failed: the server speaks HTTP/1, not HTTP/2")
         try:
             events = self._connection.receive_data(data)
         except h2.exceptions.ProtocolError as error:
