@@ -27,11 +27,12 @@ from pyrun.lifecycle.course import (
     runs,
 )
 from pyrun.lifecycle.observation import Attempt, HookState, PodObservation
-from pyrun.lifecycle.restart import RestartVerdict, wants_restart
+from pyrun.lifecycle.probing import UNHEALTHY, probe_of
+from pyrun.lifecycle.restart import RestartVerdict, is_regular_init
 from pyrun.lifecycle.words import duration
 from pyrun.spec.backoff import BackoffSettings
 from pyrun.spec.pod import Container, Pod, PodSpec, is_sidecar
-from pyrun.spec.probe import Probe, ProbeKind
+from pyrun.spec.probe import ProbeKind
 
 _SECOND = 10**9
 
@@ -50,8 +51,7 @@ def compute_pod_actions(
        still run are stopped. A Pod of which nothing runs needs nothing, not even a sandbox.
     3. activeDeadlineSeconds since it was made have passed: terminate it, with its own grace period.
     4. Its sandbox is dead: a new one; but if no policy would let a container run in it, stop what still runs.
-    5. All containers are being restarted: carry on. An exit code matched a rule that restarts all: do so, after
-       the backoff of that container.
+    5. An exit code matched a rule that restarts all containers: do so, after the backoff of that container.
 
     Otherwise all of these, in this order:
 
@@ -135,20 +135,13 @@ def _about_sandbox(spec: PodSpec, observed: PodObservation, settings: BackoffSet
 def _about_restart_of_all(
     spec: PodSpec, observed: PodObservation, settings: BackoffSettings, now: int
 ) -> PodActions | None:
-    """The restart of all that is due or under way; None when there is none."""
+    """The restart of all containers that is due; None when none is."""
     for container in spec.all_containers():
-        latest = observed.container(container.name).latest
-        if latest is None or latest.ended is None:
-            continue
-        if wants_restart(spec, container, latest.ended) is not RestartVerdict.RESTART_ALL:
-            continue
         start = next_start(spec, container, observed, settings)
-        due = start is not None and start.verdict is RestartVerdict.RESTART_ALL and now >= start.due_ns
-        if due or observed.restarting:
-            message = f"container {container.name} has ended with exit code {latest.ended.exit_code}"
-            return PodActions(actions=(RestartAllContainers(container=container.name, message=message),))
-    if observed.restarting:
-        return PodActions(actions=(RestartAllContainers(container="", message="the restart goes on"),))
+        if start is None or start.verdict is not RestartVerdict.RESTART_ALL or now < start.due_ns:
+            continue
+        message = _why(container, observed, start)
+        return PodActions(actions=(RestartAllContainers(container=container.name, message=message),))
     return None
 
 
@@ -160,17 +153,13 @@ def _about_containers(
         for container, attempt in live_containers(spec, observed)
         if (stop := _carry_on(container, attempt) or _give_up(spec, container, attempt)) is not None
     )
+    turn = () if is_initialized(spec, observed) else _turn_of_init(spec, observed)
     marks: tuple[Action, ...] = ()
-    due = spec.all_containers()
-    if not is_initialized(spec, observed):
-        turn = _turn_of_init(spec, observed)
-        if turn is None:
+    if not turn:
+        turn = tuple(c for c in spec.all_containers() if not is_regular_init(spec, c))
+        if observed.restarting or not is_initialized(spec, observed):
             marks = (MarkInitialized(),)
-        else:
-            due = turn
-    elif spec.init_containers:
-        due = tuple(c for c in due if c in spec.containers or is_sidecar(spec, c))
-    started = _start(spec, due, observed, settings, now)
+    started = _start(spec, turn, observed, settings, now)
     hooks = tuple(
         RunPostStart(container=container.name, attempt=attempt.attempt)
         for container, attempt in live_containers(spec, observed)
@@ -205,7 +194,7 @@ def _give_up(spec: PodSpec, container: Container, attempt: Attempt) -> StopConta
     if attempt.unhealthy:
         probe = probe_of(container, ProbeKind(attempt.unhealthy))
         own = probe.termination_grace_period_seconds if probe is not None else None
-        reason, message = "Unhealthy", f"Container {name} failed {attempt.unhealthy} probe"
+        reason, message = UNHEALTHY, f"Container {name} failed {attempt.unhealthy} probe"
         message += f": {attempt.unhealthy_message}" if attempt.unhealthy_message else ""
         grace = grace if own is None else own
     elif attempt.post_start is HookState.FAILED:
@@ -217,17 +206,10 @@ def _give_up(spec: PodSpec, container: Container, attempt: Attempt) -> StopConta
     )
 
 
-def probe_of(container: Container, kind: ProbeKind) -> Probe | None:
-    """The probe of a kind that a container has."""
-    if kind is ProbeKind.STARTUP:
-        return container.startup_probe
-    return container.liveness_probe if kind is ProbeKind.LIVENESS else container.readiness_probe
-
-
-def _turn_of_init(spec: PodSpec, observed: PodObservation) -> tuple[Container, ...] | None:
+def _turn_of_init(spec: PodSpec, observed: PodObservation) -> tuple[Container, ...]:
     """The init containers that are to run now: sidecars whose turn has been, and the one whose turn it is.
 
-    None when all are through. The order is kept by the one that has come farthest in this life of the Pod:
+    Empty when all are through. The order is kept by the one that has come farthest in this life of the Pod:
     those before it have had their turn, even a sidecar that has crashed meanwhile.
     """
     inits = spec.init_containers
@@ -239,7 +221,7 @@ def _turn_of_init(spec: PodSpec, observed: PodObservation) -> tuple[Container, .
     if turn < 0 or init_passed(spec, inits[turn], seen[turn]):
         turn += 1
     if turn == len(inits):
-        return None
+        return ()
     return (*(c for c in inits[:turn] if is_sidecar(spec, c)), inits[turn])
 
 

@@ -117,8 +117,8 @@ class PodObservation(Value, frozen=True, kw_only=True):
     """A Pod. `sandbox_alive`: pause runs. `stop` is set once its termination was asked for.
 
     `initialized`: the init containers have come to their end once in this sandbox; they are not run again in
-    it. `restarting`: all containers are being restarted in place; true until all have ended and been closed.
-    `sandbox_ns` is when this sandbox was made and `restarted_ns` when the last restart in place had closed all
+    it. `restarting`: all containers were ended to be restarted in place, and it is not initialized again yet.
+    `sandbox_ns` is when this sandbox was made and `restarted_ns` when the last restart in place had ended all
     (0: never): attempts that ended before are of an earlier life of the Pod. `condition_times` are the last
     transitions of conditions, as (type, status, RFC 3339, CLOCK_MONOTONIC ns).
     """
