@@ -39,6 +39,9 @@ uint64_t log_lost_bytes(void);
 /* The time now, RFC 3339 in UTC with nanoseconds: STAMP_SIZE characters, and a NUL. */
 void stamp(char *text);
 
+/* The time now on CLOCK_MONOTONIC, in nanoseconds. */
+uint64_t monotonic_ns(void);
+
 /* Append to a text, with a NUL; return its new end. The number has at least `width` digits. */
 char *put_text(char *at, const char *text);
 char *put_number(char *at, uint64_t number, int width);

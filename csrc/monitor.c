@@ -3,8 +3,8 @@
  * terminal, and leaves the exit record; it ends when its container has ended. README.md lists the arguments,
  * protocol.h the messages.
  *
- * One poll loop, static buffers, no allocation. Clock readings are of the real-time clock; delays are
- * alarms, which no time namespace shifts.
+ * One poll loop, static buffers, no allocation. It runs in the host's time namespace: what it reads of the
+ * monotonic clock others there compare with their own; delays are alarms.
  *
  * Exit codes: 0 the container has ended and its record is written; 2 wrong arguments; 3 the start failed,
  * the ready descriptor tells why; 4 the exit record could not be written.
@@ -63,6 +63,7 @@ static void container_ended(int status)
 	m.signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
 	m.code = m.signal ? 128 + m.signal : WEXITSTATUS(status);
 	stamp(m.finished);
+	m.finished_ns = monotonic_ns();
 	if (m.o.kill && write(m.o.kill, "1", 1) < 0)
 		m.o.kill = 0; /* the leaf has gone already, and nothing is in it */
 	alarm(DRAIN_SECONDS);
@@ -104,7 +105,7 @@ static void read_signals(void)
 
 static bool write_record(void)
 {
-	char temporary[NAME_SIZE + 8], text[160], *at = text;
+	char temporary[NAME_SIZE + 8], text[224], *at = text;
 	int fd;
 	bool written;
 
@@ -114,7 +115,9 @@ static bool write_record(void)
 	at = put_number(at, m.signal, 1);
 	at = put_text(at, ",\"finished_at\":\"");
 	at = put_text(at, m.finished);
-	at = put_text(at, "\",\"lost_bytes\":");
+	at = put_text(at, "\",\"finished_ns\":");
+	at = put_number(at, m.finished_ns, 1);
+	at = put_text(at, ",\"lost_bytes\":");
 	at = put_number(at, log_lost_bytes(), 1);
 	at = put_text(at, "}\n");
 	put_text(put_text(temporary, m.o.exit), ".tmp");
@@ -126,12 +129,23 @@ static bool write_record(void)
 	return written && renameat(m.o.exitdir, temporary, m.o.exitdir, m.o.exit) == 0;
 }
 
-/* True when all is done: streams at their end, record written, every client told. */
+/* Nothing is left of a leaf that has gone, or whose events were not given. */
+static bool leaf_is_empty(void)
+{
+	static const char populated[] = "populated 1";
+	char text[sizeof(populated)] = "";
+
+	if (m.o.events && pread(m.o.events, text, sizeof(text) - 1, 0) < 0)
+		return true;
+	return strcmp(text, populated) != 0;
+}
+
+/* True when all is done: streams at their end, the leaf empty, record written, every client told. */
 static bool finished(void)
 {
 	bool drained = !m.streams[0].fd && !m.streams[1].fd, all_told = true;
 
-	if (!m.ended || !(drained || m.expired))
+	if (!m.ended || !((drained && leaf_is_empty()) || m.expired))
 		return false;
 	if (drained && !m.expired)
 		expire();
@@ -146,11 +160,11 @@ static bool finished(void)
 
 /* Streams stand before clients: poll looks at them in this order, so what a client sent before the container
  * wrote is seen no later than what the container wrote. */
-enum { P_STREAMS, P_STDIN = 2, P_SIGNALS, P_CONTROL, P_CLIENTS, P_COUNT = P_CLIENTS + CLIENTS };
+enum { P_STREAMS, P_STDIN = 2, P_SIGNALS, P_CONTROL, P_LEAF, P_CLIENTS, P_COUNT = P_CLIENTS + CLIENTS };
 
 static int wait_for_events(struct pollfd *fds)
 {
-	bool read_now = false, pending = false;
+	bool read_now = false, pending = false, leaf_waits;
 
 	for (int i = 0; i < CLIENTS; i++) {
 		const struct client *c = &m.clients[i];
@@ -170,6 +184,8 @@ static int wait_for_events(struct pollfd *fds)
 	fds[P_STDIN] = (struct pollfd){ pending && m.in ? m.in : -1, POLLOUT, 0 };
 	fds[P_SIGNALS] = (struct pollfd){ m.signals, POLLIN, 0 };
 	fds[P_CONTROL] = (struct pollfd){ m.o.control, POLLIN, 0 };
+	leaf_waits = m.ended && !m.recorded && m.o.events && !m.streams[0].fd && !m.streams[1].fd;
+	fds[P_LEAF] = (struct pollfd){ leaf_waits ? m.o.events : -1, POLLPRI, 0 };
 	return poll(fds, P_COUNT, read_now ? 0 : -1);
 }
 

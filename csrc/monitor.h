@@ -45,6 +45,7 @@ struct monitor {
 	bool ended, expired, recorded, record_lost;
 	int code, signal;
 	char finished[STAMP_SIZE + 1];
+	uint64_t finished_ns;
 	struct stream streams[2];
 	struct client clients[CLIENTS];
 };

@@ -33,6 +33,7 @@ static const struct key {
 	{ "log-max-files", offsetof(struct options, files), false },
 	{ "exit-dir", offsetof(struct options, exitdir), true },
 	{ "kill", offsetof(struct options, kill), true },
+	{ "events", offsetof(struct options, events), true },
 	{ "ready", offsetof(struct options, ready), true },
 };
 enum { KEYS = sizeof(keys) / sizeof(*keys) };

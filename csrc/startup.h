@@ -4,7 +4,7 @@
 
 /* The arguments, KEY=VALUE each; README.md explains them. Numbers that are absent are 0: no descriptor. */
 struct options {
-	long pid, out, err, tty, in, control, logdir, maxsize, files, exitdir, kill, ready;
+	long pid, out, err, tty, in, control, logdir, maxsize, files, exitdir, kill, events, ready;
 	const char *log, *exit;
 };
 

@@ -142,6 +142,30 @@ def is_frozen(group: str) -> bool:
         return False
 
 
+def is_populated(group: str) -> bool:
+    """Whether a process lives in a group or below it; a group that is gone is empty."""
+    try:
+        return files.events(group)["populated"] != 0
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENODEV):
+            return False
+        raise
+
+
+def oom_kills(group: str) -> int:
+    """Return how many processes of a group and below the OOM killer has killed.
+
+    0 for a group that is gone, and where the memory controller is not on the unified hierarchy.
+    """
+    try:
+        text = files.read(group, "memory.events")
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENODEV):
+            return 0
+        raise
+    return next((int(line.split()[1]) for line in text.splitlines() if line.startswith("oom_kill ")), 0)
+
+
 def _set_frozen(group: str, wanted: int) -> None:
     files.write(group, "cgroup.freeze", str(wanted))
     deadline = time.monotonic() + REMOVAL_TIMEOUT

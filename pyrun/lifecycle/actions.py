@@ -60,7 +60,9 @@ class RestartAllContainers(Value, frozen=True, kw_only=True, tag=True):
 
 
 class MarkInitialized(Value, frozen=True, kw_only=True, tag=True):
-    """Record that all init containers have succeeded (or, sidecars, started) in this sandbox."""
+    """Record that all init containers have succeeded (or, sidecars, started) in this sandbox; a restart of all
+    containers, if that was under way, is over then.
+    """
 
 
 class TerminatePod(Value, frozen=True, kw_only=True, tag=True):

@@ -48,11 +48,13 @@ class Stop(Value, frozen=True, kw_only=True):
 
     `deadline_ns` is the ONE deadline over preStop, signal and kill. `reason` and `message` say why.
     `pre_stopped` and `signalled` are the containers whose preStop has ended and whose signal was sent.
-    `remove`: of a Pod, that it is removed when all has ended.
+    `kill_ns` is when what is left is killed, 0 for at the deadline: up to 2 s later, when a preStop has used up
+    the grace. `remove`: of a Pod, that it is removed when all has ended.
     """
 
     asked_ns: int
     deadline_ns: int
+    kill_ns: int = 0
     grace_seconds: int
     reason: str
     message: str = ""
@@ -115,8 +117,10 @@ class PodObservation(Value, frozen=True, kw_only=True):
     """A Pod. `sandbox_alive`: pause runs. `stop` is set once its termination was asked for.
 
     `initialized`: the init containers have come to their end once in this sandbox; they are not run again in
-    it. `restarting`: all containers are being restarted in place. `condition_times` are the last transitions of
-    conditions, as (type, status, RFC 3339, CLOCK_MONOTONIC ns).
+    it. `restarting`: all containers were ended to be restarted in place, and it is not initialized again yet.
+    `sandbox_ns` is when this sandbox was made and `restarted_ns` when the last restart in place had ended all
+    (0: never): attempts that ended before are of an earlier life of the Pod. `condition_times` are the last
+    transitions of conditions, as (type, status, RFC 3339, CLOCK_MONOTONIC ns).
     """
 
     uid: str
@@ -125,8 +129,10 @@ class PodObservation(Value, frozen=True, kw_only=True):
     address: str = ""
     sandbox_alive: bool = True
     sandbox_attempt: int = 0
+    sandbox_ns: int = 0
     initialized: bool = False
     restarting: bool = False
+    restarted_ns: int = 0
     stop: Stop | None = None
     containers: tuple[ContainerObservation, ...] = ()
     condition_times: tuple[tuple[str, str, str, int], ...] = ()

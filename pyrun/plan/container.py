@@ -17,7 +17,7 @@ from pyrun.process.container import ContainerStep, SpawnContainer, StartContaine
 from pyrun.process.execute import ExecuteProgram
 from pyrun.process.terminal import OpenTerminal
 from pyrun.rootfs.devices import BindDevices, CopyHostDevices, LinkDevices
-from pyrun.rootfs.directories import EnsureDirectory, MakeDirectory
+from pyrun.rootfs.directories import EnsureDirectory, MakeDirectory, MakeFile
 from pyrun.rootfs.mounts import (
     AttachSandboxTree,
     BindMount,
@@ -37,6 +37,7 @@ from pyrun.security.capabilities import DropBoundingSet, SetCapabilities, SetNoN
 from pyrun.security.limits import SetLimits, limits_within
 from pyrun.security.users import SetUser
 from pyrun.spec.container import ContainerConfig, Mount, MountSource, PidMode
+from pyrun.spec.layout import TERMINATION_LOG
 from pyrun.spec.sandbox import SandboxFacts
 
 MASKED_PATHS = (
@@ -72,6 +73,7 @@ def plan_container(
         MakeDirectory(f"{writable}/upper"),
         MakeDirectory(f"{writable}/work"),
         MakeDirectory(f"{writable}/rootfs"),
+        *((MakeFile(f"{writable}/{TERMINATION_LOG}", 0o666),) if config.message_path else ()),
         CreateCgroup(_parent(sandbox.cgroup), f"{uid}/{leaf}"),
         SpawnContainer(
             container=name,
@@ -101,7 +103,7 @@ def plan_init(
     return (
         *_join(config, sandbox),
         *_root(config, writable, root),
-        *_volumes(config, sandbox, root),
+        *_volumes(config, sandbox, root, f"{writable}/{TERMINATION_LOG}"),
         *_enter(config, root),
         *rights(config, host),
         ExecuteProgram(config.name, config.process.args, config.process.env),
@@ -164,8 +166,13 @@ def _dev(config: ContainerConfig, root: str) -> tuple[ContainerStep, ...]:
     )
 
 
-def _volumes(config: ContainerConfig, sandbox: SandboxFacts, root: str) -> tuple[ContainerStep, ...]:
-    """Return the mounts of volumes and of the Pod's own files, parents before what lies below them."""
+def _volumes(
+    config: ContainerConfig, sandbox: SandboxFacts, root: str, message: str
+) -> tuple[ContainerStep, ...]:
+    """Return the mounts of volumes and of the Pod's own files, parents before what lies below them.
+
+    `message` is the host's file for the termination message.
+    """
     steps: list[tuple[str, ContainerStep]] = []
     targets = {mount.target for mount in config.mounts}
     etc = sandbox.layout.etc(sandbox.uid)
@@ -174,6 +181,8 @@ def _volumes(config: ContainerConfig, sandbox: SandboxFacts, root: str) -> tuple
             steps.append(
                 (f"/etc/{name}", BindMount(f"{etc}/{name}", root, f"/etc/{name}", ("nosuid", "nodev")))
             )
+    if config.message_path and config.message_path not in targets:
+        steps.append((config.message_path, BindMount(message, root, config.message_path, _ALWAYS)))
     if sandbox.host_ipc and "/dev/shm" not in targets:
         steps.append(("/dev/shm", BindMount("/dev/shm", root, "/dev/shm", _ALWAYS)))
     steps += [(tree.target, AttachSandboxTree(root, tree)) for tree in _trees(config, sandbox)]

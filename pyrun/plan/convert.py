@@ -94,6 +94,7 @@ def container_of(pod: Pod, container: Container, image: Image, uid: str, layout:
         ),
         pid_mode=pid_mode_of(pod.spec.host_pid, pod.spec.share_process_namespace),
         privileged=context.privileged,
+        message_path=container.termination_message_path,
         stop_signal=container.stop_signal or image.config.stop_signal or "SIGTERM",
     )
 

@@ -166,12 +166,14 @@ class SpawnContainer(Operation, frozen=True, tag=True):
             exit_dir=directory,
             exit_name=EXIT_RECORD,
             kill=os.open(f"{self.leaf}/cgroup.kill", os.O_WRONLY | os.O_CLOEXEC),
+            events=os.open(f"{self.leaf}/cgroup.events", os.O_RDONLY | os.O_CLOEXEC),
             stdin=ends.stdin,
             stdout=ends.stdout,
             stderr=ends.stderr,
             tty=ends.terminal,
         )
-        kept = (arguments.control, arguments.log_dir, arguments.exit_dir, arguments.kill, *ends.descriptors())
+        cgroup = (arguments.kill, arguments.events)
+        kept = (arguments.control, arguments.log_dir, arguments.exit_dir, *cgroup, *ends.descriptors())
         for fd in kept:
             assert fd is not None
             os.set_inheritable(fd, True)

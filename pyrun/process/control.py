@@ -152,6 +152,7 @@ class ExitRecord(msgspec.Struct, frozen=True):
     `exit_code` is 128+`signal` for a container killed by a signal, `signal` else 0; 255 when the status had
     been lost before the monitor started. `finished_at` is RFC 3339 in UTC with nanoseconds, `finished_ns` the same
     moment of CLOCK_MONOTONIC. `lost_bytes` of output are missing in the log, because it could not be written.
+    `lost` is set in the record that pyrun writes for a container whose monitor was killed.
     """
 
     exit_code: int
@@ -159,6 +160,7 @@ class ExitRecord(msgspec.Struct, frozen=True):
     finished_at: str
     lost_bytes: int
     finished_ns: int = 0
+    lost: bool = False
 
 
 def parse_exit_record(text: bytes) -> ExitRecord:
@@ -173,8 +175,8 @@ class MonitorArguments(msgspec.Struct, frozen=True, kw_only=True):
     """The monitor's arguments; descriptors are numbers from 3 on, inherited, and None is "none".
 
     Either `stdout` and `stderr`, read ends of pipes, and `stdin`, a write end; or `tty`, the master of a
-    terminal. `control` is a listening SEQPACKET socket, `kill` the leaf's cgroup.kill opened for writing;
-    `ready` takes one start record. `log_max_size` is in bytes, 0 for no limit.
+    terminal. `control` is a listening SEQPACKET socket, `kill` the leaf's cgroup.kill opened for writing,
+    `events` its cgroup.events; `ready` takes one start record. `log_max_size` is in bytes, 0 for no limit.
     """
 
     pid: int
@@ -190,6 +192,7 @@ class MonitorArguments(msgspec.Struct, frozen=True, kw_only=True):
     exit_dir: int
     exit_name: str
     kill: int | None = None
+    events: int | None = None
     ready: int | None = None
 
     def argv(self) -> list[str]:
@@ -208,6 +211,7 @@ class MonitorArguments(msgspec.Struct, frozen=True, kw_only=True):
             ("exit-dir", self.exit_dir),
             ("exit-name", self.exit_name),
             ("kill", self.kill),
+            ("events", self.events),
             ("ready", self.ready),
         )
         return ["monitor", *(f"{key}={value}" for key, value in pairs if value is not None)]

@@ -30,6 +30,27 @@ class MakeDirectory(Operation, frozen=True, tag=True):
         remove_tree(self.path)
 
 
+class MakeFile(Operation, frozen=True, tag=True):
+    """Make an empty file that is pyrun's own; undo removes it."""
+
+    path: str
+    mode: int = 0o644
+
+    def describe(self) -> str:
+        return f"install -m {self.mode:04o} /dev/null {self.path}"
+
+    def apply(self, results: Results) -> None:
+        fd = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.fchmod(fd, self.mode)  # not cut by the caller's umask
+        finally:
+            os.close(fd)
+
+    def undo(self) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.path)
+
+
 def remove_tree(path: str) -> None:
     """Remove a directory and all it holds, following no link; gone is success. Raises OSError."""
     import shutil

@@ -6,52 +6,79 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import msgspec
 
-from pyrun.errors import ImageError, PyrunError, Unsupported
+from pyrun.errors import PyrunError, Unsupported
 from pyrun.kernel.observer import Observer
 from pyrun.kernel.operation import Operation, Results
-from pyrun.kernel.proc import ProcessIdentity, boot_id
 from pyrun.plan.container import plan_container, plan_start
-from pyrun.plan.convert import container_of, image_from_directory, root_directory, sandbox_of
+from pyrun.plan.convert import sandbox_of
 from pyrun.plan.host import HostFacts
 from pyrun.plan.sandbox import plan_pod as plan_pod_files
 from pyrun.plan.sandbox import plan_sandbox, sandbox_facts
-from pyrun.runtime.clock import now, rfc3339
+from pyrun.runtime.clock import now
+from pyrun.runtime.images import ImageFinder, stored_image
+from pyrun.runtime.making import (
+    Site,
+    announce_post_start,
+    config_of,
+    create_container,
+    make_sandbox,
+    start_container,
+)
 from pyrun.runtime.one import RunRequest, pod_of
-from pyrun.runtime.pods import ContainerKey, PodDirectory, new_pod, require_pod
+from pyrun.runtime.pods import PodDirectory, new_pod, require_pod
 from pyrun.runtime.remove import recover, remove_locked, remove_pod
 from pyrun.spec.capability import named_set
 from pyrun.spec.container import ContainerConfig
 from pyrun.spec.image import Image
-from pyrun.spec.layout import Layout
-from pyrun.spec.pod import Container, Pod, PullPolicy
+from pyrun.spec.pod import Container, Pod
 from pyrun.spec.sandbox import SandboxConfig
 from pyrun.state import transaction
 from pyrun.state.files import write_atomically
-from pyrun.state.records import ContainerRecord, PodRecord, SandboxRecord, write_record
-
-if TYPE_CHECKING:
-    from pyrun.images.store import ImageStore
+from pyrun.state.records import PodRecord, write_record
 
 _SUFFIX = "bcdfghjklmnpqrstvwxz2456789"
 """The letters of generated names: Kubernetes' own, from which no word can be formed."""
 
 
-ImageFinder = Callable[[Pod, Container], Image]
+ADDRESS = "<address>"
+"""Stands in a plan for the address of the Pod."""
+
 Created = Callable[[PodDirectory], None]
 
 
 class PodPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """All of a Pod that is known before the first effect."""
+    """All of a Pod that is known before the first effect.
+
+    `images` are those of all containers in their order. The address is known only when it has been leased; until
+    then a reference stands for it.
+    """
 
     pod: Pod
     uid: str
     sandbox: SandboxConfig
-    containers: tuple[ContainerConfig, ...]
+    images: tuple[Image, ...]
     facts: HostFacts
+    address: str = ADDRESS
+
+    @property
+    def init_containers(self) -> tuple[ContainerConfig, ...]:
+        """The init containers, sidecars among them."""
+        return self._configs()[: len(self.pod.spec.init_containers)]
+
+    @property
+    def containers(self) -> tuple[ContainerConfig, ...]:
+        """The application containers."""
+        return self._configs()[len(self.pod.spec.init_containers) :]
+
+    def _configs(self) -> tuple[ContainerConfig, ...]:
+        pairs = zip(self.pod.spec.all_containers(), self.images, strict=True)
+        return tuple(
+            config_of(self.pod, container, image, (self.uid, self.address), self.facts)
+            for container, image in pairs
+        )
 
     def pod_operations(self) -> tuple[Operation, ...]:
         """The operations of what outlives a sandbox."""
@@ -69,11 +96,15 @@ class PodPlan(msgspec.Struct, frozen=True, kw_only=True):
         """The operation that starts one container."""
         return plan_start(config, sandbox_facts(self.sandbox, self.facts), attempt)
 
+    def _run_operations(self, config: ContainerConfig) -> tuple[Operation, ...]:
+        return (*self.container_operations(config), *self.start_operations(config))
+
     def all_operations(self) -> tuple[Operation, ...]:
         """Every operation in the order of application."""
         return (
             *self.pod_operations(),
             *self.sandbox_operations(),
+            *(o for config in self.init_containers for o in self._run_operations(config)),
             *(o for config in self.containers for o in self.container_operations(config)),
             *(o for config in self.containers for o in self.start_operations(config)),
         )
@@ -91,55 +122,19 @@ def named(pod: Pod) -> Pod:
 
 
 def plan_pod(pod: Pod, uid: str, facts: HostFacts, images: ImageFinder) -> PodPlan:
-    """Return the plan of a Pod. `images` finds the image of a container."""
-    return PodPlan(
+    """Return the plan of a Pod. `images` finds the image of a container.
+
+    Raises ImageError, and InputError when neither a container nor its image names a program.
+    """
+    plan = PodPlan(
         pod=pod,
         uid=uid,
         sandbox=sandbox_of(pod, uid),
-        containers=tuple(
-            container_of(pod, c, images(pod, c), uid, facts.layout) for c in pod.spec.containers
-        ),
+        images=tuple(images(pod, container) for container in pod.spec.all_containers()),
         facts=facts,
     )
-
-
-def stored_image(layout: Layout) -> ImageFinder:
-    """Return a finder of images in the store of an instance, which pulls by the container's policy."""
-    from pyrun.images.store import ImageStore
-
-    store = ImageStore(layout.images)
-
-    def find(pod: Pod, container: Container) -> Image:
-        directory = root_directory(pod, container)
-        if directory is not None:
-            if not os.path.isdir(directory):
-                raise ImageError(
-                    f'container "{container.name}": root file system {directory} is not a directory',
-                    hint="correct its rootfs.pyrun.io annotation",
-                )
-            return image_from_directory(directory)
-        return _by_policy(store, container)
-
-    return find
-
-
-def _by_policy(store: ImageStore, container: Container) -> Image:
-    """Find an image by the container's imagePullPolicy.
-
-    Always asks the registry each time, but for an image that came from none: one that was loaded or imported
-    here is what it is.
-    """
-    try:
-        image = store.resolve(container.image)
-    except ImageError as error:
-        if container.image_pull_policy is PullPolicy.NEVER:
-            raise ImageError(
-                f'container "{container.name}": {error}, and its imagePullPolicy is Never', hint=error.hint
-            ) from None
-        return store.pull(container.image)
-    if container.image_pull_policy is PullPolicy.ALWAYS and image.from_registry:
-        return store.pull(container.image)
-    return image
+    plan.all_operations()
+    return plan
 
 
 def create_one(
@@ -163,18 +158,22 @@ def create_pod(
     *,
     images: ImageFinder | None = None,
     created: Created | None = None,
+    uid: str | None = None,
 ) -> PodDirectory:
     """Make a Pod and start its containers; when anything fails nothing of it is left.
 
-    `created` is called when all containers have been created and none has been started.
+    `created` is called when all containers have been created and none has been started; `uid` is a new one when
+    it is None. Of a Pod with init containers only the sandbox is made: its containers come one after the other,
+    by `start_attempt`. A postStart hook is announced, and run by whoever supervises the Pod.
 
     1. What earlier crashes left half made is undone.
     2. Name, images and rights are settled: input errors end here, before any effect.
     3. The sandbox is made. 4. Each container is created. 5. Each is started. 6. The Pod is marked complete.
+    (4 and 5 only without init containers.)
     """
     recover(facts.layout)
     pod = named(pod)
-    plan = plan_pod(pod, str(uuid.uuid4()), facts, images or stored_image(facts.layout))
+    plan = plan_pod(pod, uid or str(uuid.uuid4()), facts, images or stored_image(facts.layout))
     refuse_missing_capabilities(plan)
     directory = PodDirectory(facts.layout, plan.uid)
     with new_pod(directory):
@@ -196,7 +195,7 @@ def refuse_missing_capabilities(plan: PodPlan) -> None:
 
     A privileged container asks for what there is, and is not refused.
     """
-    for container in plan.pod.spec.containers:
+    for container in plan.pod.spec.all_containers():
         context = container.security_context
         asked = named_set(context.capabilities.add, context.capabilities.drop)
         missing = [name for name in asked if name not in plan.facts.capabilities]
@@ -210,79 +209,26 @@ def refuse_missing_capabilities(plan: PodPlan) -> None:
 def _make(plan: PodPlan, directory: PodDirectory, results: Results, created: Created | None) -> None:
     try:
         transaction.run(plan.pod_operations(), directory.pod_journal(), results, lambda: None)
-        make_sandbox(plan, directory, results)
-        for config in plan.containers:
-            create_container(plan, config, directory, results)
-        if created is not None:
-            created(directory)
-        for config in plan.containers:
-            start_container(plan, config, directory, results)
+        site = Site.of(directory, plan.facts, plan.sandbox, results)
+        in_order = bool(plan.pod.spec.init_containers)
+        address = make_sandbox(plan.sandbox, site, initialized=not in_order)
+        if not in_order:
+            _make_containers(msgspec.structs.replace(plan, address=address), site, created)
         write_atomically(directory.complete_path, b"")
     finally:
         results.close()
 
 
-def make_sandbox(plan: PodPlan, directory: PodDirectory, results: Results) -> None:
-    """Run the transaction of the sandbox and record it."""
-
-    def record() -> None:
-        write_record(
-            f"{directory.path}/sandbox.json",
-            SandboxRecord(
-                uid=plan.uid,
-                facts=sandbox_facts(plan.sandbox, plan.facts),
-                pause=_identity(results, "pause"),
-                address=results.text("address") if results.has("address") else "",
-                created_at=now(),
-            ),
-        )
-
-    transaction.run(plan.sandbox_operations(), directory.sandbox_journal(), results, record)
-
-
-def create_container(
-    plan: PodPlan, config: ContainerConfig, directory: PodDirectory, results: Results, attempt: int = 0
-) -> None:
-    """Run the transaction of one attempt of a container and record it."""
-    key: ContainerKey = (config.name, attempt)
-    path = directory.container_directory(key)
-    os.makedirs(path, mode=0o700)
-
-    def record() -> None:
-        write_record(
-            f"{path}/container.json",
-            ContainerRecord(
-                config=config,
-                attempt=attempt,
-                init=_identity(results, config.name),
-                monitor=_identity(results, f"{config.name}.monitor"),
-                created_at=now(),
-            ),
-        )
-
-    operations = plan.container_operations(config, attempt)
-    transaction.run(operations, directory.container_journal(key), results, record)
-
-
-def start_container(
-    plan: PodPlan, config: ContainerConfig, directory: PodDirectory, results: Results, attempt: int = 0
-) -> None:
-    """Start a created container and record when."""
-    key: ContainerKey = (config.name, attempt)
-
-    def record() -> None:
-        created = directory.container(key)
-        assert created is not None
-        started = rfc3339(results.number(f"{config.name}.started_at"))
-        path = f"{directory.container_directory(key)}/container.json"
-        write_record(path, msgspec.structs.replace(created, started_at=started))
-
-    operations = plan.start_operations(config, attempt)
-    transaction.run(operations, directory.container_journal(key), results, record)
-
-
-def _identity(results: Results, name: str) -> ProcessIdentity:
-    return ProcessIdentity(results.number(f"{name}.pid"), results.number(f"{name}.start_time"), boot_id())
+def _make_containers(plan: PodPlan, site: Site, created: Created | None) -> None:
+    configs = plan.containers
+    for config in configs:
+        create_container(config, site)
+    if created is not None:
+        created(site.pod)
+    for container, config in zip(plan.pod.spec.containers, configs, strict=True):
+        if container.lifecycle.post_start is not None:
+            announce_post_start(site.pod, (config.name, 0))
+        start_container(config, site)
 
 
 def create_pods(

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import msgspec
 
-from pyrun.errors import InputError, NotFound, StateError
+from pyrun.errors import Conflict, InputError, NotFound, StateError
 from pyrun.lifecycle.observation import StartFailure, Stop
 from pyrun.plan.host import HostFacts
 from pyrun.process.control import ExitRecord
@@ -79,17 +79,31 @@ class PodDirectory(msgspec.Struct, frozen=True):
         """The journal of one attempt of a container."""
         return Journal(f"{self.container_directory(key)}/journal")
 
+    @property
+    def sandbox_path(self) -> str:
+        """The sandbox's record."""
+        return f"{self.path}/sandbox.json"
+
+    @property
+    def stop_path(self) -> str:
+        """The termination that was asked for."""
+        return f"{self.path}/stop.json"
+
+    def failure_path(self, name: str) -> str:
+        """Why the next attempt of a container did not come."""
+        return f"{self.path}/containers/{name}/failure.json"
+
     def record(self) -> PodRecord | None:
         """The Pod itself, None when its making has not got so far."""
         return read_record(f"{self.path}/pod.json", PodRecord)
 
     def sandbox(self) -> SandboxRecord | None:
         """The sandbox's record, None while it is being made."""
-        return read_record(f"{self.path}/sandbox.json", SandboxRecord)
+        return read_record(self.sandbox_path, SandboxRecord)
 
     def stop(self) -> Stop | None:
         """The termination of the Pod that was asked for."""
-        return read_record(f"{self.path}/stop.json", Stop)
+        return read_record(self.stop_path, Stop)
 
     def conditions(self) -> ConditionsRecord:
         """When the Pod's conditions changed last."""
@@ -117,7 +131,7 @@ class PodDirectory(msgspec.Struct, frozen=True):
 
     def failure(self, name: str) -> StartFailure | None:
         """Why the next attempt of a container did not come."""
-        return read_record(f"{self.path}/containers/{name}/failure.json", StartFailure)
+        return read_record(self.failure_path(name), StartFailure)
 
     def exit(self, key: ContainerKey) -> ExitRecord | None:
         """The exit record of an attempt, None while it has none."""
@@ -135,9 +149,11 @@ class PodDirectory(msgspec.Struct, frozen=True):
         )
 
     def latest(self, name: str) -> ContainerKey | None:
-        """The last attempt of a container, None when there is none."""
-        keys = [key for key in self.attempts() if key[0] == name]
-        return keys[-1] if keys else None
+        """The last attempt of a container that was made, None when there is none."""
+        for key in reversed(self.attempts()):
+            if key[0] == name and os.path.exists(f"{self.container_directory(key)}/container.json"):
+                return key
+        return None
 
 
 def pod_directories(layout: Layout) -> tuple[PodDirectory, ...]:
@@ -240,12 +256,26 @@ def require_sandbox(pod: PodDirectory) -> SandboxRecord:
     return record
 
 
-def require_pod(pod: PodDirectory) -> Pod:
-    """Return the Pod of these records; StateError when it is half made."""
+def require_record(pod: PodDirectory) -> PodRecord:
+    """Return the Pod's own record; StateError when it is half made."""
     record = pod.record()
     if record is None:
         raise _half_made(pod)
-    return record.pod
+    return record
+
+
+def require_pod(pod: PodDirectory) -> Pod:
+    """Return the Pod of these records; StateError when it is half made."""
+    return require_record(pod).pod
+
+
+def refuse_stopped(pod: PodDirectory) -> None:
+    """Raise Conflict when the termination of a Pod was asked for: nothing of it is started any more."""
+    if pod.stop() is not None:
+        raise Conflict(
+            f"Pod {require_pod(pod).metadata.name} is being stopped, or was",
+            hint="remove it and create it again",
+        )
 
 
 def _half_made(pod: PodDirectory) -> StateError:

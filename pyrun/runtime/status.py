@@ -8,6 +8,7 @@ from __future__ import annotations
 from pyrun.cgroups import group
 from pyrun.plan.sandbox import container_leaf
 from pyrun.process.control import ExitRecord
+from pyrun.runtime.observe import end_of
 from pyrun.runtime.pods import ContainerKey, PodDirectory, require_pod, require_sandbox
 from pyrun.spec.pod import Container
 from pyrun.spec.status import (
@@ -22,9 +23,6 @@ from pyrun.spec.status import (
     Waiting,
 )
 from pyrun.state.records import ContainerRecord, SandboxRecord
-
-MONITOR_LOST = 255
-"""The exit code of a container whose monitor died, and its status with it."""
 
 
 def pod_status(pod: PodDirectory) -> PodStatus:
@@ -79,18 +77,10 @@ def container_status(pod: PodDirectory, sandbox: SandboxRecord, container: Conta
 def _state(
     pod: PodDirectory, key: ContainerKey, record: ContainerRecord, sandbox: SandboxRecord
 ) -> ContainerState:
-    # The monitor writes the exit record before it ends, so the record is looked for after its end too.
-    ended = pod.exit(key)
-    if ended is None and not record.monitor.alive():
-        ended = pod.exit(key) or ExitRecord(MONITOR_LOST, 0, "", 0)
-        if ended.finished_at == "":
-            # Its main process died with the monitor; what that has left behind nobody else would end.
-            group.kill(f"{sandbox.facts.cgroup}/{container_leaf(key[0])}")
-            return ContainerState(terminated=_terminated(record, ended, "MonitorLost"))
+    ended = end_of(pod, key, record, f"{sandbox.facts.cgroup}/{container_leaf(key[0])}")
     if ended is not None:
-        return ContainerState(
-            terminated=_terminated(record, ended, "Completed" if ended.exit_code == 0 else "Error")
-        )
+        reason = "Completed" if ended.exit_code == 0 else "MonitorLost" if ended.lost else "Error"
+        return ContainerState(terminated=_terminated(record, ended, reason))
     if not record.started_at:
         return ContainerState(waiting=Waiting(reason="Created"))
     if group.is_frozen(f"{sandbox.facts.cgroup}/{container_leaf(key[0])}"):

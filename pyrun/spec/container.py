@@ -65,7 +65,7 @@ class Mount(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ContainerConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """One container."""
+    """One container. At `message_path` of it is the file for its termination message; empty for none."""
 
     name: str
     root: Root
@@ -74,5 +74,6 @@ class ContainerConfig(msgspec.Struct, frozen=True, kw_only=True):
     pid_mode: PidMode = PidMode.PRIVATE
     privileged: bool = False
     stop_signal: str = "SIGTERM"
+    message_path: str = ""
     image: str = ""
     image_id: str = ""

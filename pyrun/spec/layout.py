@@ -10,6 +10,9 @@ import msgspec
 DEFAULT_ROOT = "/var/lib/pyrun"
 DEFAULT_STATE = "/run/pyrun"
 
+TERMINATION_LOG = "termination-log"
+"""The name of the file for a container's last words."""
+
 
 class Layout(msgspec.Struct, frozen=True, kw_only=True):
     """Paths and names of one instance.
@@ -83,6 +86,10 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
     def container_root(self, uid: str, name: str, attempt: int) -> str:
         """The writable layer of one attempt of a container."""
         return f"{self.pod_root(uid)}/containers/{name}/{attempt}"
+
+    def termination_log(self, uid: str, name: str, attempt: int) -> str:
+        """The file that an attempt of a container writes its last words to."""
+        return f"{self.container_root(uid, name, attempt)}/{TERMINATION_LOG}"
 
     def logs(self, uid: str, name: str) -> str:
         """The directory of a container's logs, one file an attempt."""

@@ -18,11 +18,12 @@ from pyrun.network.etc_files import WriteEtcFiles
 from pyrun.network.operations import ConnectPod, EnsureNetwork, LeaseAddress
 from pyrun.pause.sandbox import SpawnPause
 from pyrun.process.container import SpawnContainer, StartContainer
-from pyrun.rootfs.directories import ClaimName, EnsureDirectory, MakeDirectory, PrepareHostPath
+from pyrun.rootfs.directories import ClaimName, EnsureDirectory, MakeDirectory, MakeFile, PrepareHostPath
 from pyrun.state.files import read_if_there
 
 AnyOperation = (
     MakeDirectory
+    | MakeFile
     | EnsureDirectory
     | ClaimName
     | PrepareHostPath

@@ -214,9 +214,10 @@ def test_a_log_that_cannot_be_written_does_not_block_and_is_told(make: Make) -> 
     [("exit 0", 0, 0), ("exit 3", 3, 0), ("kill -9 $$", 137, 9), ("kill -15 $$", 143, 15)],
 )
 def test_exit_record(make: Make, script: str, code: int, number: int) -> None:
-    before = time.time()
+    before, clock = time.time(), time.monotonic_ns()
     container = make(*shell(script))
     record = container.run()
+    assert clock < record.finished_ns < time.monotonic_ns()
     assert (record.exit_code, record.signal, record.lost_bytes) == (code, number, 0)
     assert re.fullmatch(r"[-\d]{10}T[:\d]{8}\.\d{9}Z", record.finished_at)
     moment = datetime.datetime.fromisoformat(record.finished_at[:26] + "+00:00").timestamp()
@@ -226,6 +227,7 @@ def test_exit_record(make: Make, script: str, code: int, number: int) -> None:
         "exit_code",
         "signal",
         "finished_at",
+        "finished_ns",
         "lost_bytes",
     }
     assert container.exit_code == 0
