@@ -7,13 +7,14 @@ from typing import Any
 import msgspec
 
 from pyrun.errors import StateError
+from pyrun.lifecycle.display import display_status
 from pyrun.manifest import dump_pod
 from pyrun.runtime.clock import parse_rfc3339
 from pyrun.runtime.pods import PodDirectory, pod_directories
 from pyrun.runtime.status import pod_status
 from pyrun.spec.layout import Layout
 from pyrun.spec.pod import OwnerReference, Pod
-from pyrun.spec.status import KubernetesValue, Phase, PodStatus
+from pyrun.spec.status import KubernetesValue, PodStatus
 
 
 class OwnerView(KubernetesValue, frozen=True, kw_only=True):
@@ -56,19 +57,7 @@ class PodView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
     def display_status(self) -> str:
         """The one word a person looks for, as kubectl forms it."""
-        if self.metadata.deletion_timestamp:
-            return "Terminating"
-        statuses = self.status.container_statuses
-        for status in statuses:
-            if status.state.waiting is not None:
-                return status.state.waiting.reason
-        if self.status.phase is Phase.SUCCEEDED:
-            return "Completed"
-        for status in statuses:
-            ended = status.state.terminated
-            if self.status.phase is Phase.FAILED and ended is not None and ended.exit_code != 0:
-                return ended.reason
-        return str(self.status.phase.value)
+        return display_status(self.status, bool(self.metadata.deletion_timestamp))
 
 
 def view_of(pod: PodDirectory) -> PodView | None:
