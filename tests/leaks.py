@@ -96,11 +96,13 @@ def _processes(layout: Layout) -> Iterator[str]:
 
 
 def _files(layout: Layout) -> Iterator[str]:
-    """Yield the files of the instance but images and the empty directories it keeps."""
+    """Yield the files of the instance but images, desired state, events, and what a supervisor keeps."""
     kept = {f"{layout.state}/network/lock"}
+    kept |= {f"{layout.state}/supervisor.{name}" for name in ("lock", "json", "log")}
+    own = {layout.images, f"{layout.root}/store", f"{layout.root}/events"}
     for root in (layout.root, layout.state):
         for path, directories, files in os.walk(root):
-            if path == layout.images:
+            if path in own:
                 directories.clear()
                 continue
             yield from (f"{path}/{name}" for name in files if f"{path}/{name}" not in kept)

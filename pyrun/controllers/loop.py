@@ -51,6 +51,10 @@ class Loop:
         """Forget a timer; one that is not set is no error."""
         self._due.pop(key, None)
 
+    def is_set(self, key: Hashable) -> bool:
+        """Whether a timer is set."""
+        return key in self._due
+
     def next_due(self) -> int | None:
         """The time of the earliest timer."""
         while self._heap:

@@ -14,6 +14,7 @@ from pyrun.runtime.pods import LOCK_TIMEOUT, PodDirectory, forget_lock, half_mad
 from pyrun.runtime.status import running_containers
 from pyrun.spec.layout import Layout
 from pyrun.state import transaction
+from pyrun.state.locks import acquire
 
 END_TIMEOUT = 5.0
 """Seconds for the processes of a Pod to end after their cgroups are empty."""
@@ -83,6 +84,18 @@ def _still_there(pidfds: list[int]) -> int:
 def _name(pod: PodDirectory) -> str:
     record = pod.record()
     return record.pod.metadata.name if record is not None else pod.uid
+
+
+def recover_one(pod: PodDirectory) -> None:
+    """Undo a Pod that a crash left half made; one that is whole, or that somebody works on, is left alone."""
+    fd = acquire(pod.lock_path, 0)
+    if fd is None:
+        return
+    try:
+        if not pod.complete:
+            remove_locked(pod)
+    finally:
+        os.close(fd)
 
 
 def recover(layout: Layout) -> None:

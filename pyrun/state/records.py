@@ -96,9 +96,13 @@ class ConditionTime(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ConditionsRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """The last transitions of a Pod's conditions. Written by the supervisor."""
+    """The last transitions of a Pod's conditions, and what was told of it. Written by the supervisor.
+
+    `told` has, for each container, the latest attempt whose end was told (and, as NAME/backoff, whose back-off).
+    """
 
     times: tuple[ConditionTime, ...] = ()
+    told: dict[str, int] = {}
 
 
 Record = (

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import pytest
 
+from pyrun.controllers.running import stop_supervisor
 from pyrun.spec.layout import Layout
 from pyrun.spec.network import DEFAULT_SUBNET
 from pyrun.state.files import list_directory
@@ -157,6 +158,7 @@ def instance(directory: Path, rootfs: Path, subnet: str = DEFAULT_SUBNET) -> Ite
     command.environment["PYRUN_SUBNET"] = subnet
     before = snapshot(command.layout)
     yield command
+    stop_supervisor(command.layout)
     if list_directory(command.layout.pods):
         command.ok("pod", "rm", "--all", "--force")
     assert_nothing_left(before, command.layout)

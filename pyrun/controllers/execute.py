@@ -1,0 +1,88 @@
+"""From what was decided about a Pod to the verbs that do it; runs in a worker."""
+
+from __future__ import annotations
+
+from pyrun.errors import PyrunError
+from pyrun.lifecycle.actions import (
+    Action,
+    CloseSandbox,
+    MarkInitialized,
+    RebuildSandbox,
+    RestartAllContainers,
+    RunPostStart,
+    StartContainer,
+    StopContainer,
+    TerminatePod,
+)
+from pyrun.plan.host import HostFacts
+from pyrun.runtime.attempts import mark_initialized, restart_all, start_attempt
+from pyrun.runtime.hooks import run_post_start
+from pyrun.runtime.pods import PodDirectory, require_pod
+from pyrun.runtime.sandboxes import rebuild_sandbox
+from pyrun.runtime.stop import request_container_stop, request_stop
+from pyrun.runtime.terminate import stop_attempt, stop_sidecars, terminate_pod
+from pyrun.state.events import EventLog, Reason, about_pod, happened
+
+SOURCE = "supervisor"
+
+
+class Jobs:
+    """Carries out actions on one Pod, in order; the first that fails ends the row, and the Pod is looked at anew."""
+
+    def __init__(self, facts: HostFacts, directory: PodDirectory) -> None:
+        self._facts = facts
+        self._directory = directory
+
+    def run(self, actions: tuple[Action, ...]) -> None:
+        """Carry out actions. Raises what the verbs raise.
+
+        One container that cannot be started does not keep the others from it.
+        """
+        failure: PyrunError | None = None
+        for action in actions:
+            try:
+                self._one(action)
+            except PyrunError as error:
+                if not isinstance(action, StartContainer):
+                    raise
+                self._tell(action.container, Reason.FAILED, error.sentence())
+                failure = failure or error
+        if failure is not None:
+            return  # it is in the container's record and told: decided about anew, after its back-off
+
+    def _one(self, action: Action) -> None:
+        directory, facts = self._directory, self._facts
+        match action:
+            case StartContainer():
+                start_attempt(directory, action.container, action.attempt, action.crashes, facts)
+                text = f"Started container {action.container} (attempt {action.attempt})"
+                self._tell(
+                    action.container, Reason.STARTED, f"{text}: {action.message}" if action.message else text
+                )
+            case RunPostStart():
+                run_post_start(directory, (action.container, action.attempt), facts)
+            case StopContainer():
+                key = (action.container, action.attempt)
+                if directory.container_stop(key) is None:
+                    self._tell(action.container, Reason.KILLING, action.message)
+                request_container_stop(directory, key, action.grace_seconds, action.reason, action.message)
+                stop_attempt(directory, key, facts)
+            case RebuildSandbox():
+                self._tell("", Reason.SANDBOX_CHANGED, action.message)
+                rebuild_sandbox(directory, facts)
+            case RestartAllContainers():
+                self._tell(action.container, Reason.RESTART_ALL, action.message)
+                restart_all(directory, facts)
+            case MarkInitialized():
+                mark_initialized(directory)
+            case TerminatePod():
+                if directory.stop() is None:
+                    self._tell("", Reason(action.reason), action.message)
+                    request_stop(directory, action.grace_seconds, action.reason, action.message, remove=False)
+                terminate_pod(directory, facts)
+            case CloseSandbox():
+                stop_sidecars(directory, facts)
+
+    def _tell(self, container: str, reason: Reason, message: str) -> None:
+        about = about_pod(self._directory.uid, require_pod(self._directory), container)
+        EventLog(self._facts.layout.root).append(happened(about, reason, message, SOURCE))
