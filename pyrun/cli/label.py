@@ -86,8 +86,11 @@ def _change(application: Application, kind: Kind, identity: tuple[str, str, str]
     """Change the labels of what is wished for, where there is something, and of the Pod itself."""
     import os
 
-    from pyrun.runtime.labels import label_pod
+    import msgspec
+
+    from pyrun.runtime.metadata import change_metadata
     from pyrun.runtime.pods import PodDirectory
+    from pyrun.spec.pod import Metadata
     from pyrun.store.apply import label as label_object
     from pyrun.store.objects import Store
 
@@ -99,4 +102,10 @@ def _change(application: Application, kind: Kind, identity: tuple[str, str, str]
                 label_object(store, key, changes)
     directory = PodDirectory(application.layout, uid)
     if kind is Kind.POD and os.path.isdir(directory.path):
-        label_pod(directory, changes)
+
+        def labelled(metadata: Metadata) -> Metadata:
+            merged = {**metadata.labels, **changes}
+            kept = {key: value for key, value in merged.items() if value is not None}
+            return msgspec.structs.replace(metadata, labels=kept)
+
+        change_metadata(directory, labelled)
