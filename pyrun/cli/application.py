@@ -26,6 +26,11 @@ class Application:
         """The directory of what survives a reboot."""
         return self.layout.root
 
+    @property
+    def subnet(self) -> str:
+        """The subnet of Pods, as it was given."""
+        return self._subnet
+
     @cached_property
     def network(self) -> NetworkConfig:
         """The Pod network of the instance. Raises InputError for a subnet that cannot be one."""

@@ -269,12 +269,14 @@ def restart_all(pod: PodDirectory) -> None:
         refuse_stopped(pod)
         close_all(pod)
         # Last: who is killed before has closed some attempts, and closing is repeated without harm.
-        sandbox = msgspec.structs.replace(require_sandbox(pod), initialized=False, restarting=True)
+        sandbox = msgspec.structs.replace(
+            require_sandbox(pod), initialized=False, restarting=True, restarted_ns=time.monotonic_ns()
+        )
         write_record(pod.sandbox_path, sandbox)
 
 
 def mark_initialized(pod: PodDirectory) -> None:
-    """Record that the init containers have come to their end in this sandbox."""
+    """Record that the init containers have come to their end in this sandbox; a restart of all is over then."""
     with pod_lock(pod):
         sandbox = msgspec.structs.replace(require_sandbox(pod), initialized=True, restarting=False)
         write_record(pod.sandbox_path, sandbox)

@@ -69,6 +69,7 @@ def make_sandbox(config: SandboxConfig, site: Site, attempt: int = 0, *, initial
             pause=_identity(results, "pause"),
             address=address(),
             created_at=now(),
+            created_ns=time.monotonic_ns(),
             attempt=attempt,
             initialized=initialized,
         )

@@ -66,6 +66,8 @@ def observe(pod: PodDirectory) -> PodObservation:
         sandbox_attempt=sandbox.attempt,
         initialized=sandbox.initialized,
         restarting=sandbox.restarting,
+        sandbox_ns=sandbox.created_ns,
+        restarted_ns=sandbox.restarted_ns,
         stop=pod.stop(),
         containers=tuple(
             _container(scene, container, keys.get(container.name, ()))

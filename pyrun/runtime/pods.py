@@ -149,9 +149,11 @@ class PodDirectory(msgspec.Struct, frozen=True):
         )
 
     def latest(self, name: str) -> ContainerKey | None:
-        """The last attempt of a container, None when there is none."""
-        keys = [key for key in self.attempts() if key[0] == name]
-        return keys[-1] if keys else None
+        """The last attempt of a container that was made, None when there is none."""
+        for key in reversed(self.attempts()):
+            if key[0] == name and os.path.exists(f"{self.container_directory(key)}/container.json"):
+                return key
+        return None
 
 
 def pod_directories(layout: Layout) -> tuple[PodDirectory, ...]:

@@ -7,24 +7,39 @@ from typing import Any
 import msgspec
 
 from pyrun.errors import StateError
+from pyrun.lifecycle.display import display_status
 from pyrun.manifest import dump_pod
 from pyrun.runtime.clock import parse_rfc3339
 from pyrun.runtime.pods import PodDirectory, pod_directories
 from pyrun.runtime.status import pod_status
 from pyrun.spec.layout import Layout
-from pyrun.spec.pod import Pod
-from pyrun.spec.status import KubernetesValue, Phase, PodStatus
+from pyrun.spec.pod import OwnerReference, Pod
+from pyrun.spec.status import KubernetesValue, PodStatus
+
+
+class OwnerView(KubernetesValue, frozen=True, kw_only=True):
+    """What a Pod belongs to."""
+
+    api_version: str
+    kind: str
+    name: str
+    uid: str
+    controller: bool = False
+    block_owner_deletion: bool = False
 
 
 class ViewMetadata(KubernetesValue, frozen=True, kw_only=True):
-    """Metadata of a Pod that exists."""
+    """Metadata of a Pod that exists; `deletion_timestamp` is set once it was asked to go."""
 
     name: str
     namespace: str
     uid: str
     creation_timestamp: str
+    deletion_timestamp: str = ""
+    deletion_grace_period_seconds: int | None = None
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
+    owner_references: tuple[OwnerView, ...] = ()
 
 
 class PodView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -42,17 +57,7 @@ class PodView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
     def display_status(self) -> str:
         """The one word a person looks for, as kubectl forms it."""
-        statuses = self.status.container_statuses
-        for status in statuses:
-            if status.state.waiting is not None:
-                return status.state.waiting.reason
-        if self.status.phase is Phase.SUCCEEDED:
-            return "Completed"
-        for status in statuses:
-            ended = status.state.terminated
-            if self.status.phase is Phase.FAILED and ended is not None and ended.exit_code != 0:
-                return ended.reason
-        return str(self.status.phase.value)
+        return display_status(self.status, bool(self.metadata.deletion_timestamp))
 
 
 def view_of(pod: PodDirectory) -> PodView | None:
@@ -60,18 +65,34 @@ def view_of(pod: PodDirectory) -> PodView | None:
     record = pod.record()
     if record is None or not pod.complete:
         return None
-    metadata = record.pod.metadata
+    metadata, stop = record.pod.metadata, pod.stop()
+    leaving = stop is not None and stop.remove
     return PodView(
         metadata=ViewMetadata(
             name=metadata.name,
             namespace=metadata.namespace,
             uid=record.uid,
             creation_timestamp=record.created_at,
+            deletion_timestamp=stop.asked_at if stop is not None and leaving else "",
+            deletion_grace_period_seconds=stop.grace_seconds if stop is not None and leaving else None,
             labels=metadata.labels,
             annotations=metadata.annotations,
+            owner_references=tuple(owner_view(owner) for owner in metadata.owner_references),
         ),
         spec=spec_as_text(record.pod),
         status=pod_status(pod),
+    )
+
+
+def owner_view(owner: OwnerReference) -> OwnerView:
+    """Return an owner as Kubernetes spells it."""
+    return OwnerView(
+        api_version=owner.api_version,
+        kind=owner.kind,
+        name=owner.name,
+        uid=owner.uid,
+        controller=owner.controller,
+        block_owner_deletion=owner.block_owner_deletion,
     )
 
 

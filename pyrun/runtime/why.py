@@ -6,10 +6,14 @@ import time
 
 import msgspec
 
-from pyrun.errors import NotFound
+from pyrun.errors import NotFound, StateError
 from pyrun.runtime.causes import verdict
 from pyrun.runtime.history import History, Moment, time_line
+from pyrun.runtime.observe import observe
+from pyrun.runtime.pods import find, pod_directories, require_pod
+from pyrun.runtime.status import pod_status
 from pyrun.spec.event import Event
+from pyrun.spec.layout import Layout
 from pyrun.state.events import EventLog
 
 
@@ -46,8 +50,34 @@ def events_of_pod(log: EventLog, name: str, namespace: str) -> tuple[Event, ...]
     return tuple(event for event in found if event.about.uid == found[-1].about.uid)
 
 
+def history_of(layout: Layout, name: str, namespace: str, supervised: bool) -> History:
+    """Return what is known of a Pod, of one that is gone too. Raises InputError, StateError."""
+    log = EventLog(layout.root)
+    try:
+        directory = find(layout, name, namespace)
+        pod, observed, status = require_pod(directory), observe(directory), pod_status(directory)
+    except (NotFound, StateError):
+        if any(directory.uid == name for directory in pod_directories(layout)):
+            raise
+        return gone(name, namespace, log)
+    metadata = pod.metadata
+    return History(
+        name=_title(metadata.name, metadata.namespace),
+        pod=pod,
+        status=status,
+        observed=observed,
+        events=tuple(event for event in log.read() if event.about.uid == directory.uid),
+        supervised=supervised,
+        now=time.time(),
+        now_ns=time.monotonic_ns(),
+    )
+
+
+def _title(name: str, namespace: str) -> str:
+    return name if namespace == "default" else f"{namespace}/{name}"
+
+
 def gone(name: str, namespace: str, log: EventLog) -> History:
     """Return what is known of a Pod that is no longer there."""
     events = events_of_pod(log, name, namespace)
-    title = name if namespace == "default" else f"{namespace}/{name}"
-    return History(name=title, events=events, now=time.time(), now_ns=time.monotonic_ns())
+    return History(name=_title(name, namespace), events=events, now=time.time(), now_ns=time.monotonic_ns())

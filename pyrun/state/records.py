@@ -31,7 +31,8 @@ class PodRecord(msgspec.Struct, frozen=True, kw_only=True):
 class SandboxRecord(msgspec.Struct, frozen=True, kw_only=True):
     """A sandbox that was made. `address` is empty on the host's network; `created_at` is RFC 3339 in UTC.
 
-    `attempt` counts the sandboxes of the Pod; `initialized` and `restarting` are those of a PodObservation.
+    `attempt` counts the sandboxes of the Pod; `initialized`, `restarting`, `restarted_ns` are those of a
+    PodObservation, `created_ns` is its `sandbox_ns`.
     """
 
     uid: str
@@ -39,9 +40,11 @@ class SandboxRecord(msgspec.Struct, frozen=True, kw_only=True):
     pause: ProcessIdentity
     address: str
     created_at: str
+    created_ns: int = 0
     attempt: int = 0
     initialized: bool = False
     restarting: bool = False
+    restarted_ns: int = 0
 
 
 class ContainerRecord(msgspec.Struct, frozen=True, kw_only=True):

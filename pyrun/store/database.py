@@ -40,6 +40,7 @@ CREATE TABLE changes (
 PRAGMA user_version = {SCHEMA_VERSION};
 COMMIT;
 """
+_HEADER_SIZE = 100
 _MAKING_TIMEOUT = 10.0
 _KEEP = (
     "running Pods are not touched and nothing was deleted; stop the supervisor, keep a copy of the file, and "
@@ -116,6 +117,7 @@ def open_database(path: str, timeout: float) -> Database:
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         if not os.path.exists(path):
             _make(path)
+        _look_before(path)
     except OSError as error:
         raise StateError(
             f"cannot make the store {path}: {error.strerror}",
@@ -141,6 +143,9 @@ def _make(path: str) -> None:
     with locked(f"{os.path.dirname(path)}/lock", f"the store {path}", _MAKING_TIMEOUT), _explained(path):
         if os.path.exists(path):
             return
+        if os.path.exists(f"{path}-wal"):
+            # Its pages would be taken for those of the new file.
+            raise _damaged(path, f"it has gone, and {path}-wal has not")
         new = f"{path}.new"
         for leftover in (new, f"{new}-wal", f"{new}-shm"):
             with suppress(FileNotFoundError):
@@ -158,6 +163,12 @@ def _make(path: str) -> None:
             os.close(directory)
 
 
+def _look_before(path: str) -> None:
+    """SQLite takes a file of nothing for a new database, and removes what its log holds."""
+    if os.path.isfile(path) and os.path.getsize(path) < _HEADER_SIZE:
+        raise _damaged(path, "it is truncated")
+
+
 def _inspect(connection: sqlite3.Connection, path: str) -> None:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version > SCHEMA_VERSION:
@@ -166,7 +177,7 @@ def _inspect(connection: sqlite3.Connection, path: str) -> None:
             hint="use the newer pyrun that has written it",
         )
     if version < SCHEMA_VERSION:
-        raise _damaged(path, "it is empty, or not made by pyrun")
+        raise _damaged(path, "it was not made by pyrun")
     _check(connection, "quick_check(objects)", path)
 
 

@@ -6,8 +6,8 @@ with the spec alone, a change that changes nothing is none.
 
 from __future__ import annotations
 
-import uuid
-from typing import TYPE_CHECKING, Self
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import msgspec
 
@@ -23,6 +23,13 @@ LOG_LENGTH = 10_000
 
 TIMEOUT = 5.0
 """Seconds a write waits for those of other processes."""
+
+
+class Edited(NamedTuple):
+    """An object before and after a change; equal when nothing has changed."""
+
+    before: StoredObject
+    after: StoredObject
 
 
 class Store:
@@ -92,6 +99,8 @@ class Store:
 
     def create(self, desired: DesiredObject, at: str) -> StoredObject:
         """Store a new object, created `at` (RFC 3339). Raises Conflict when its name is taken."""
+        import uuid  # costs start-up time
+
         with self._database.writing(Durability.FULL) as connection:
             if _find(connection, desired.key, self.path) is not None:
                 raise Conflict(
@@ -112,36 +121,57 @@ class Store:
             return self._write(connection, ChangeType.ADDED, created)
 
     def update(self, changed: StoredObject, expected_resource_version: int) -> StoredObject:
-        """Store what a user may change: applied text, spec, labels, annotations, version, managed fields.
+        """Store what a user may change of an object that was read before, as `edit` does.
 
-        Return the object as it is now; the same as before when nothing has changed. Raises NotFound, and
-        Conflict when the object is not the one that was read: then read it again and repeat.
+        Raises NotFound, and Conflict when the object is not the one that was read: then read it again and
+        repeat.
         """
-        with self._database.writing(Durability.FULL) as connection:
-            present = _require(connection, changed.key, self.path, changed.uid)
+
+        def check(present: StoredObject) -> StoredObject:
+            _require_uid(present, changed.uid)
             if present.resource_version != expected_resource_version:
                 raise Conflict(
                     f"{changed.key} has changed since it was read: its resourceVersion was "
                     f"{expected_resource_version} and is {present.resource_version}",
                     hint="read it again and repeat the change",
                 )
+            return changed
+
+        return self.edit(changed.key, check).after
+
+    def edit(self, key: ObjectKey, change: Callable[[StoredObject], StoredObject]) -> Edited:
+        """Change an object as it is now; nobody else writes while `change` looks at it.
+
+        Taken from what it returns: applied text, spec, labels, annotations, version, managed fields.
+        What it returns is not written when it means the same as before. Raises NotFound and what `change`
+        raises; then nothing is written.
+        """
+        with self._database.writing(Durability.FULL) as connection:
+            present = _require(connection, key, self.path)
+            changed = change(present)
+            spec_is_same = same_json(present.spec, changed.spec)
             wanted = msgspec.structs.replace(
                 present,
                 version=changed.version,
-                applied=changed.applied,
-                spec=changed.spec,
+                generation=present.generation + (0 if spec_is_same else 1),
+                applied=present.applied if same_json(present.applied, changed.applied) else changed.applied,
+                spec=present.spec if spec_is_same else changed.spec,
                 labels=changed.labels,
                 annotations=changed.annotations,
                 managed_fields=changed.managed_fields,
             )
-            if not same_json(present.spec, changed.spec):
-                wanted = msgspec.structs.replace(wanted, generation=present.generation + 1)
-            return self._modify(connection, present, wanted)
+            return Edited(present, self._modify(connection, present, wanted))
 
     def update_status(self, key: ObjectKey, uid: str, status: Json) -> StoredObject:
-        """Store what was observed of an object, which a power failure may take back. As `update` otherwise."""
+        """Store what was observed of an object; a power failure may take it back.
+
+        Raises NotFound, and Conflict when the name is another object's by now.
+        """
         with self._database.writing(Durability.NORMAL) as connection:
-            present = _require(connection, key, self.path, uid)
+            present = _require(connection, key, self.path)
+            _require_uid(present, uid)
+            if same_json(present.status, status):
+                return present
             return self._modify(connection, present, msgspec.structs.replace(present, status=status))
 
     def mark_deleted(self, key: ObjectKey, at: str, grace_seconds: int, orphan: bool) -> StoredObject:
@@ -164,9 +194,10 @@ class Store:
     def remove(self, key: ObjectKey, uid: str) -> None:
         """Remove an object; gone is success. Raises Conflict when another one has its name by now."""
         with self._database.writing(Durability.FULL) as connection:
-            if _find(connection, key, self.path) is None:
+            present = _find(connection, key, self.path)
+            if present is None:
                 return
-            present = _require(connection, key, self.path, uid)
+            _require_uid(present, uid)
             connection.execute(
                 'DELETE FROM objects WHERE "group" = ? AND kind = ? AND namespace = ? AND name = ?',
                 _columns(key),
@@ -186,9 +217,9 @@ class Store:
                 "ORDER BY resource_version",
                 (resource_version,),
             ).fetchall()
-            # Versions have no gaps, so the first one tells whether those before it were pruned.
-            first = rows[0][0] if rows else _last_version(connection) + 1
-            if first != resource_version + 1 and (rows or first <= resource_version):
+            # Versions have no gaps: the first one tells whether some before it were pruned.
+            lost = rows[0][0] > resource_version + 1 if rows else _last_version(connection) < resource_version
+            if lost:
                 raise TooOld(
                     f"the changes after resourceVersion {resource_version} are not known any more",
                     hint="list the objects again",
@@ -253,17 +284,19 @@ def _find(connection: sqlite3.Connection, key: ObjectKey, path: str) -> StoredOb
     return None if row is None else _decode(row[0], path)
 
 
-def _require(connection: sqlite3.Connection, key: ObjectKey, path: str, uid: str = "") -> StoredObject:
-    """Return the object that is there, the one of `uid` when that is given."""
+def _require(connection: sqlite3.Connection, key: ObjectKey, path: str) -> StoredObject:
     present = _find(connection, key, path)
     if present is None:
         raise NotFound(f"no {key} exists", hint=f"see pyrun get {key.kind.lower()}s")
-    if uid and present.uid != uid:
+    return present
+
+
+def _require_uid(present: StoredObject, uid: str) -> None:
+    if present.uid != uid:
         raise Conflict(
-            f"{key} has been deleted and made anew since it was read",
+            f"{present.key} has been deleted and made anew since it was read",
             hint="read it again and repeat the change",
         )
-    return present
 
 
 def _decode(body: bytes, path: str) -> StoredObject:

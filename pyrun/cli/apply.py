@@ -1,0 +1,59 @@
+"""`pyrun apply`: what shall be."""
+
+from __future__ import annotations
+
+import click
+
+from pyrun.cli.application import Application
+from pyrun.cli.kinds import Kind
+from pyrun.cli.manifests import read_text
+from pyrun.errors import Conflict, InputError, NotFound
+
+
+@click.command()
+@click.option("-f", "--filename", "file", required=True, metavar="FILE", help="Manifest; - is stdin.")
+@click.option("--no-supervise", is_flag=True, help="Start no supervisor, if none runs.")
+@click.pass_obj
+def apply(application: Application, file: str, no_supervise: bool) -> None:
+    """Make the Pods and ReplicaSets of a manifest what shall be; the supervisor makes it so, and keeps it.
+
+    Starts the supervisor when it does not run. What is removed from the manifest is not deleted.
+    """
+    from pyrun.cli.supervision import supervise_if_wanted
+    from pyrun.manifest import dump_object, load_given
+    from pyrun.runtime.clock import now
+    from pyrun.store.apply import apply as apply_object
+    from pyrun.store.convert import desired_object
+    from pyrun.store.objects import Store
+
+    text, source = read_text(file)
+    desired = []
+    for given, read in load_given(text, source):
+        if not read.metadata.name:
+            raise InputError(
+                f"{source}: generateName cannot be applied", hint="give a name, or use pyrun pod create"
+            )
+        desired.append(desired_object(given, dump_object(read)))
+    application.require_root()
+    with Store.open(application.layout.store) as store:
+        for wanted in desired:
+            if wanted.key.kind == "Pod" and store.find(wanted.key) is None:
+                refuse_foreign_pod(application, wanted.key.namespace, wanted.key.name)
+            applied = apply_object(store, wanted, now())
+            word = next(kind.value for kind in Kind if kind.kubernetes == wanted.key.kind)
+            click.echo(f"{word}/{wanted.key.name} {applied.outcome.value}")
+    supervise_if_wanted(application, not no_supervise)
+
+
+def refuse_foreign_pod(application: Application, namespace: str, name: str) -> None:
+    """Raise Conflict when there is a Pod of this name that was not applied."""
+    from pyrun.runtime.pods import find
+
+    try:
+        directory = find(application.layout, f"{namespace}/{name}")
+    except (NotFound, InputError):
+        return
+    raise Conflict(
+        f'Pod "{namespace}/{name}" exists already and was not applied (id {directory.uid})',
+        hint=f"remove it first: pyrun pod rm -f {directory.uid[:8]}",
+    )

@@ -1,0 +1,222 @@
+"""`pyrun get`: objects as a table, or as what `apply` takes."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pyrun.cli.application import Application
+from pyrun.cli.complete import complete_targets
+from pyrun.cli.kinds import (
+    Kind,
+    Target,
+    all_namespaces_option,
+    namespace_option,
+    parse_targets,
+    selector_option,
+)
+from pyrun.cli.output import print_json, print_yaml
+
+if TYPE_CHECKING:
+    from pyrun.cli.listing import Listing, Scope
+    from pyrun.cli.rows import Row
+
+pass_application = click.make_pass_decorator(Application)
+
+
+class Output(enum.Enum):
+    """What `-o` chooses."""
+
+    TABLE = ""
+    WIDE = "wide"
+    YAML = "yaml"
+    JSON = "json"
+    NAME = "name"
+
+
+def get_options(command: Any) -> Any:
+    """Give a command the options of `get`."""
+    for option in (
+        selector_option,
+        all_namespaces_option,
+        namespace_option,
+        click.option("-w", "--watch", is_flag=True, help="Go on, and print what changes."),
+        click.option("-o", "--output", type=click.Choice(["wide", "yaml", "json", "name"]), default=None),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command()
+@click.argument("words", nargs=-1, metavar="KIND [NAME...] | KIND/NAME...", shell_complete=complete_targets)
+@get_options
+@pass_application
+def get(application: Application, /, words: tuple[str, ...], **options: Any) -> int:
+    """Print objects: pods (po), replicasets (rs), events (ev).
+
+    One named object is printed as itself by -o yaml and json, several as a List; `pyrun apply` takes both.
+    """
+    return get_objects(application, parse_targets(words), **options)
+
+
+def get_objects(  # noqa: PLR0913 - one parameter an option
+    application: Application,
+    targets: Sequence[Target],
+    *,
+    output: str | None,
+    watch: bool,
+    namespace: str,
+    all_namespaces: bool,
+    selector: str,
+) -> int:
+    """Print objects, and what changes of them if that is wanted."""
+    from pyrun.cli.listing import Listing, scope_of
+
+    scope = scope_of(namespace, all_namespaces, selector)
+    shape = Output(output or "")
+    listing = Listing(application)
+    try:
+        if watch:
+            return _watch(application, listing, targets, scope, shape)
+        rows = listing.find(targets, scope)
+        single = len(targets) == 1 and len(targets[0].names) == 1
+        _print(rows, targets, scope, shape, single=single)
+    finally:
+        listing.close()
+    return 0
+
+
+def _print(
+    rows: Sequence[Row], targets: Sequence[Target], scope: Scope, shape: Output, *, single: bool
+) -> None:
+    if shape in (Output.YAML, Output.JSON):
+        value = (
+            rows[0].value
+            if single
+            else {"apiVersion": "v1", "kind": "List", "items": [r.value for r in rows]}
+        )
+        print_yaml(value) if shape is Output.YAML else print_json(value)
+        return
+    if not rows and shape is not Output.NAME:
+        where = "" if scope.namespace is None else f" in {scope.namespace} namespace"
+        click.echo(f"No resources found{where}.", err=True)
+        return
+    kinds = dict.fromkeys(target.kind for target in targets)
+    several = len(kinds) > 1
+    for number, kind in enumerate(kind for kind in kinds if any(row.kind is kind for row in rows)):
+        if number and shape is not Output.NAME:
+            click.echo()
+        table = Table(kind, shape, spaces=scope.namespace is None, prefixed=several)
+        table.print([row for row in rows if row.kind is kind])
+
+
+class Table:
+    """Prints objects of one kind in columns; the header stands over the first of them, once.
+
+    What is printed later keeps the widths, and widens them when it must.
+    """
+
+    def __init__(self, kind: Kind, shape: Output, *, spaces: bool, prefixed: bool = False) -> None:
+        self._kind = kind
+        self._shape = shape
+        self._spaces = spaces
+        self._prefixed = prefixed
+        self._widths: list[int] = []
+
+    def print(self, rows: Sequence[Row]) -> None:
+        """Print objects below those before."""
+        if self._shape is Output.NAME:
+            for row in rows:
+                click.echo(f"{row.kind.value}/{row.name}")
+            return
+        lines = [self._cells(row) for row in rows]
+        if not self._widths:
+            lines.insert(0, self._headers())
+            self._widths = [0] * len(lines[0])
+        self._widths = [max(w, *(len(line[i]) for line in lines)) for i, w in enumerate(self._widths)]
+        for line in lines:
+            cells = (cell.ljust(width) for cell, width in zip(line, self._widths, strict=True))
+            click.echo("   ".join(cells).rstrip())
+
+    def _headers(self) -> list[str]:
+        from pyrun.cli.rows import HEADERS
+
+        plain, wide = HEADERS[self._kind]
+        return [
+            *(("NAMESPACE",) if self._spaces else ()),
+            *plain,
+            *(wide if self._shape is Output.WIDE else ()),
+        ]
+
+    def _cells(self, row: Row) -> list[str]:
+        first = row.cells[0]
+        if self._prefixed and self._kind is not Kind.EVENT:
+            first = f"{row.kind.value}/{first}"
+        return [
+            *((row.namespace,) if self._spaces else ()),
+            first,
+            *row.cells[1:],
+            *(row.wide if self._shape is Output.WIDE else ()),
+        ]
+
+
+def _watch(
+    application: Application, listing: Listing, targets: Sequence[Target], scope: Scope, shape: Output
+) -> int:
+    """Print what there is and then what has changed, until somebody presses Ctrl-C."""
+    from pyrun.runtime.watch import Watch
+
+    tables = {
+        target.kind: Table(target.kind, shape, spaces=scope.namespace is None, prefixed=len(targets) > 1)
+        for target in targets
+    }
+    watch = Watch(application.layout)
+    before: dict[str, Row] = {}
+    try:
+        while True:
+            now = {_identity(row): row for row in _present(listing, targets, scope)}
+            changed = [row for key, row in now.items() if _bytes(row) != _bytes(before.get(key))]
+            gone = [_deleted(row) for key, row in before.items() if key not in now]
+            for row in (*gone, *changed):
+                if shape in (Output.YAML, Output.JSON):
+                    _print([row], targets, scope, shape, single=True)
+                    click.echo("---") if shape is Output.YAML else None
+                else:
+                    tables[row.kind].print([row])
+            before = now
+            watch.wait()
+    except KeyboardInterrupt:
+        return 130
+    finally:
+        watch.close()
+
+
+def _present(listing: Listing, targets: Sequence[Target], scope: Scope) -> list[Row]:
+    """Return the objects that are meant; one that is not there may come."""
+    return [
+        row
+        for target in targets
+        for row in listing.rows(target.kind)
+        if scope.holds(row) and (not target.names or row.name in target.names)
+    ]
+
+
+def _identity(row: Row) -> str:
+    return f"{row.kind.value}/{row.namespace}/{row.name}/{row.uid}"
+
+
+def _bytes(row: Row | None) -> bytes:
+    import msgspec
+
+    return b"" if row is None else msgspec.json.encode(row.value)
+
+
+def _deleted(row: Row) -> Row:
+    """The last line of an object that has gone."""
+    if row.kind is not Kind.POD:
+        return row
+    name, ready, _, *rest = row.cells
+    return row._replace(cells=(name, ready, "Deleted", *rest))

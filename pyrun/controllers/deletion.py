@@ -1,0 +1,130 @@
+"""Deleting objects as a command: asked for, and carried out by the supervisor, or here when none runs."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+
+import msgspec
+
+from pyrun.controllers.running import supervisor
+from pyrun.errors import Conflict, NotFound
+from pyrun.plan.host import HostFacts
+from pyrun.runtime.metadata import change_metadata
+from pyrun.runtime.pods import PodDirectory, pod_directories, require_pod
+from pyrun.runtime.stop import request_stop
+from pyrun.runtime.terminate import terminate_pod
+from pyrun.spec.object import ObjectKey
+from pyrun.spec.pod import Metadata
+from pyrun.state.clock import now
+from pyrun.state.events import EventLog, Reason, about_pod, happened
+from pyrun.store.objects import Store
+
+MESSAGE = "it was deleted"
+
+
+class Victim(msgspec.Struct, frozen=True, kw_only=True):
+    """An object that shall go; `grace_seconds` None is its own grace period, `orphan` leaves what it owns."""
+
+    key: ObjectKey
+    uid: str
+    grace_seconds: int | None = None
+    orphan: bool = False
+
+
+class Deletion:
+    """Deletes objects of one instance, with its store when there is one."""
+
+    def __init__(self, facts: HostFacts) -> None:
+        self._facts = facts
+        self._layout = facts.layout
+        path = self._layout.store
+        self._store = Store.open(path) if os.path.exists(path) else None
+
+    def close(self) -> None:
+        """Close the store."""
+        if self._store is not None:
+            self._store.close()
+
+    def ask(self, victim: Victim) -> None:
+        """Persist that an object shall go. Gone already is success."""
+        directory = PodDirectory(self._layout, victim.uid)
+        exists = victim.key.kind == "Pod" and os.path.isdir(directory.path)
+        grace = self._grace(victim, directory) if exists else victim.grace_seconds or 0
+        if self._store is not None:
+            with suppress(NotFound):
+                if self._store.get(victim.key).uid == victim.uid:
+                    self._store.mark_deleted(victim.key, now(), grace, victim.orphan)
+        if exists:
+            with suppress(NotFound):
+                self._stop(directory, grace)
+
+    def carry_out(self, victim: Victim) -> None:
+        """Do what the supervisor would do, unless one runs; blocks until the object has gone."""
+        if supervisor(self._layout) is not None:
+            return
+        if victim.key.kind == "Pod":
+            self._end(PodDirectory(self._layout, victim.uid))
+        else:
+            owned = [pod for pod in pod_directories(self._layout) if _owned_by(pod, victim.uid)]
+            for pod in owned:
+                if victim.orphan:
+                    change_metadata(pod, lambda metadata: _without_owner(metadata, victim.uid))
+                else:
+                    self._stop(pod, self._grace(victim, pod))
+            if not victim.orphan:
+                for pod in owned:
+                    self._end(pod)
+        if self._store is not None:
+            with suppress(Conflict):
+                self._store.remove(victim.key, victim.uid)
+
+    def gone(self, victim: Victim) -> bool:
+        """Whether nothing is left of an object."""
+        if self._store is not None:
+            stored = self._store.find(victim.key)
+            if stored is not None and stored.uid == victim.uid:
+                return False
+        return not os.path.isdir(PodDirectory(self._layout, victim.uid).path)
+
+    def _grace(self, victim: Victim, directory: PodDirectory) -> int:
+        if victim.grace_seconds is not None:
+            return victim.grace_seconds
+        record = directory.record()
+        return 30 if record is None else record.pod.spec.termination_grace_period_seconds
+
+    def _stop(self, directory: PodDirectory, grace: int) -> None:
+        """Ask a Pod to end and to go, and record that."""
+        before = directory.stop()
+        request_stop(directory, grace, Reason.KILLING, MESSAGE, remove=True)
+        if before is None:
+            about = about_pod(directory.uid, require_pod(directory))
+            EventLog(self._layout.root).append(happened(about, Reason.KILLING, f"Stopping Pod: {MESSAGE}"))
+
+    def _end(self, directory: PodDirectory) -> None:
+        if os.path.isdir(directory.path):
+            with suppress(NotFound):
+                terminate_pod(directory, self._facts)
+
+
+def forget_applied(facts: HostFacts, directory: PodDirectory) -> None:
+    """Take a Pod out of what shall be, as it is about to be removed by hand; otherwise it would be made again."""
+    path = facts.layout.store
+    record = directory.record()
+    if record is None or not os.path.exists(path):
+        return
+    metadata = record.pod.metadata
+    with Store.open(path) as store, suppress(Conflict):
+        key = ObjectKey(group="", kind="Pod", namespace=metadata.namespace, name=metadata.name)
+        store.remove(key, directory.uid)
+
+
+def _owned_by(pod: PodDirectory, uid: str) -> bool:
+    record = pod.record()
+    owners = record.pod.metadata.owner_references if record is not None else ()
+    return any(owner.controller and owner.uid == uid for owner in owners)
+
+
+def _without_owner(metadata: Metadata, uid: str) -> Metadata:
+    owners = tuple(owner for owner in metadata.owner_references if owner.uid != uid)
+    return msgspec.structs.replace(metadata, owner_references=owners)
