@@ -1,0 +1,1 @@
+"""Probes and hooks as they are carried out: checks of a container that never block who drives them."""
