@@ -159,11 +159,11 @@ def inspect(application: Application, names: tuple[str, ...], output: str) -> No
 @pass_application
 def stop(application: Application, names: tuple[str, ...], grace: int | None) -> None:
     """Stop the containers of Pods, then their sandboxes; records and logs stay."""
-    from pyrun.runtime.stop import stop_pod
+    from pyrun.runtime.terminate import stop_pod
 
     application.require_root()
     for directory in _find_all(application, names):
-        stop_pod(directory, grace)
+        stop_pod(directory, grace, application.host)
         click.echo(directory.uid)
 
 

@@ -6,27 +6,59 @@ import time
 from collections.abc import Sequence
 
 from pyrun.errors import PyrunError
+from pyrun.lifecycle.course import is_over, live_containers
+from pyrun.lifecycle.observation import PodObservation
 from pyrun.process.container import wait_for_exit
-from pyrun.runtime.pods import PodDirectory
-from pyrun.runtime.status import pod_status
+from pyrun.runtime.observe import observe
+from pyrun.runtime.pods import PodDirectory, require_pod
+from pyrun.spec.backoff import BackoffSettings
+from pyrun.spec.pod import Pod, RestartPolicy
+
+_AGAIN = 0.05
+"""Seconds until it is looked again for a container that somebody else is to start."""
 
 
 def wait_until_ended(pods: Sequence[PodDirectory], timeout: float | None) -> None:
-    """Wait until every container of the Pods has ended. PyrunError when `timeout` seconds pass before."""
+    """Wait until the Pods have come to their end. PyrunError when `timeout` seconds pass before.
+
+    One whose containers are always restarted has none: of it, until each container has ended once.
+    """
     deadline = None if timeout is None else time.monotonic() + timeout
     for pod in pods:
-        for key in pod.attempts():
-            if not wait_for_exit(pod.container_directory(key), deadline):
+        manifest = require_pod(pod)
+        while not _has_ended(manifest, observed := observe(pod)):
+            live = [container.name for container, _ in live_containers(manifest.spec, observed)]
+            if deadline is not None and time.monotonic() >= deadline:
+                names = ", ".join(f'"{name}"' for name in live) or "to come"
                 raise PyrunError(
-                    f'container "{key[0]}" of Pod {pod.uid} still runs after {timeout:g} s',
+                    f"container {names} of Pod {manifest.metadata.name} still runs after {timeout:g} s",
                     hint="it goes on; stop it with pyrun pod stop, or wait longer",
                 )
+            if not _wait_for_one(pod, live, deadline):
+                time.sleep(_AGAIN)
+
+
+def _has_ended(pod: Pod, observed: PodObservation) -> bool:
+    if is_over(pod.spec, observed, BackoffSettings()):
+        return not live_containers(pod.spec, observed)
+    latest = [observed.container(container.name).latest for container in pod.spec.containers]
+    always = pod.spec.restart_policy is RestartPolicy.ALWAYS
+    return always and all(a is not None and (a.ended is not None or a.attempt > 0) for a in latest)
+
+
+def _wait_for_one(pod: PodDirectory, live: list[str], deadline: float | None) -> bool:
+    """Wait for the end of one of the containers, whatever becomes of the others; false when there is none."""
+    key = pod.latest(live[-1]) if live else None
+    return key is not None and wait_for_exit(pod.container_directory(key), _soon(deadline))
+
+
+def _soon(deadline: float | None) -> float:
+    later = time.monotonic() + 1.0
+    return later if deadline is None else min(deadline, later)
 
 
 def exit_code(pod: PodDirectory) -> int:
     """Return the exit code of the first container that did not end well; 0 when all did."""
-    status = pod_status(pod)
-    codes = [
-        s.state.terminated.exit_code for s in status.container_statuses if s.state.terminated is not None
-    ]
+    seen = [container.latest for container in observe(pod).containers]
+    codes = [attempt.ended.exit_code for attempt in seen if attempt is not None and attempt.ended is not None]
     return next((code for code in codes if code != 0), 0)
