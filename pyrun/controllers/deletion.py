@@ -7,6 +7,7 @@ from contextlib import suppress
 
 import msgspec
 
+from pyrun.controllers.ownership import released
 from pyrun.controllers.running import supervisor
 from pyrun.errors import Conflict, NotFound
 from pyrun.plan.host import HostFacts
@@ -15,7 +16,6 @@ from pyrun.runtime.pods import PodDirectory, pod_directories, require_pod
 from pyrun.runtime.stop import request_stop
 from pyrun.runtime.terminate import terminate_pod
 from pyrun.spec.object import ObjectKey
-from pyrun.spec.pod import Metadata
 from pyrun.state.clock import now
 from pyrun.state.events import EventLog, Reason, about_pod, happened
 from pyrun.store.objects import Store
@@ -69,7 +69,7 @@ class Deletion:
             owned = [pod for pod in pod_directories(self._layout) if _owned_by(pod, victim.uid)]
             for pod in owned:
                 if victim.orphan:
-                    change_metadata(pod, lambda metadata: _without_owner(metadata, victim.uid))
+                    change_metadata(pod, lambda metadata: released(metadata, victim.uid))
                 else:
                     self._stop(pod, self._grace(victim, pod))
             if not victim.orphan:
@@ -123,8 +123,3 @@ def _owned_by(pod: PodDirectory, uid: str) -> bool:
     record = pod.record()
     owners = record.pod.metadata.owner_references if record is not None else ()
     return any(owner.controller and owner.uid == uid for owner in owners)
-
-
-def _without_owner(metadata: Metadata, uid: str) -> Metadata:
-    owners = tuple(owner for owner in metadata.owner_references if owner.uid != uid)
-    return msgspec.structs.replace(metadata, owner_references=owners)

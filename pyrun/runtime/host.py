@@ -13,7 +13,6 @@ from pyrun.security.limits import hard_limits
 from pyrun.spec.layout import Layout
 from pyrun.spec.network import NetworkConfig
 
-
 _ELSEWHERE = "192.0.2.1"
 """An address of documentation (RFC 5737), nobody's."""
 
