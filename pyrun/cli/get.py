@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pyrun.cli.application import Application
-from pyrun.cli.complete import complete_targets
+from pyrun.cli.complete import complete_pods, complete_targets
 from pyrun.cli.kinds import (
     Kind,
     Target,
@@ -60,6 +60,15 @@ def get(application: Application, /, words: tuple[str, ...], **options: Any) -> 
     One named object is printed as itself by -o yaml and json, several as a List; `pyrun apply` takes both.
     """
     return get_objects(application, parse_targets(words), **options)
+
+
+@click.command("get")
+@click.argument("names", nargs=-1, metavar="[POD...]", shell_complete=complete_pods)
+@get_options
+@pass_application
+def get_pods(application: Application, /, names: tuple[str, ...], **options: Any) -> int:
+    """Print Pods; the same as `pyrun get pods`."""
+    return get_objects(application, (Target(Kind.POD, names),), **options)
 
 
 def get_objects(  # noqa: PLR0913 - one parameter an option

@@ -40,6 +40,11 @@ class LazyGroup(click.Group):
             for name, (_, help_line) in self._lazy.items()
             if name.startswith(incomplete)
         ]
+        items += [
+            CompletionItem(name, help=command.get_short_help_str())
+            for name, command in sorted(self.commands.items())
+            if name.startswith(incomplete)
+        ]
         # Of the base class only the options: click would import every command for its line of help.
         return items + click.Command.shell_complete(self, ctx, incomplete)
 

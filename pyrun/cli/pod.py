@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -10,8 +9,9 @@ import click
 
 from pyrun.cli.application import Application
 from pyrun.cli.complete import complete_pods
+from pyrun.cli.lazy import LazyGroup
 from pyrun.cli.output import Format, age, print_json, print_table, print_yaml
-from pyrun.errors import InputError, ManifestError, NotFound, Problem
+from pyrun.errors import InputError, NotFound
 
 if TYPE_CHECKING:
     from pyrun.runtime.pods import PodDirectory
@@ -21,33 +21,23 @@ if TYPE_CHECKING:
 pass_application = click.make_pass_decorator(Application)
 
 
-@click.group()
+@click.group(
+    cls=LazyGroup,
+    lazy={
+        "get": ("pyrun.cli.get:get_pods", "Print Pods; the same as get pods."),
+        "why": ("pyrun.cli.why:why", "Say why a Pod is as it is, and what to try next."),
+    },
+)
 def pod() -> None:
     """Create, list, inspect, stop and remove Pods."""
 
 
 def read_manifest(file: str) -> tuple[Pod, ...]:
     """Return the Pods of a manifest file, or of stdin for `-`. Raises ManifestError, InputError."""
+    from pyrun.cli.manifests import read_text
     from pyrun.manifest import load_pods
 
-    try:
-        if file == "-":
-            data = sys.stdin.buffer.read()
-        else:
-            with open(file, "rb") as stream:
-                data = stream.read()
-    except OSError as error:
-        raise InputError(
-            f"cannot read {file}: {error.strerror}", hint="give a manifest file, or - for stdin"
-        ) from None
-    source = "stdin" if file == "-" else file
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise ManifestError(
-            source, [Problem("", f"not UTF-8 text: byte {error.start} cannot be decoded")]
-        ) from None
-    return load_pods(text, source)
+    return load_pods(*read_text(file))
 
 
 @pod.command()
@@ -55,31 +45,60 @@ def read_manifest(file: str) -> tuple[Pod, ...]:
 @click.option("--explain", is_flag=True, help="Print each operation with its time as it is applied.")
 @click.option(
     "--wait",
-    type=click.Choice(["running", "exit"]),
-    default="running",
-    show_default=True,
-    help="Return when all containers run, or when all have ended.",
+    type=click.Choice(["running", "ready", "exit"]),
+    default=None,
+    help="Return when all containers run, when all Pods are ready, or when all have ended; default: once all "
+    "is made.",
 )
 @click.option(
     "--timeout", type=float, default=None, metavar="SECONDS", help="Give up waiting after this time."
 )
+@click.option("--no-supervise", is_flag=True, help="Start no supervisor, even if a Pod needs one.")
 @pass_application
-def create(application: Application, file: str, explain: bool, wait: str, timeout: float | None) -> int:
-    """Make the Pods of a manifest; each whole, or not at all."""
+def create(
+    application: Application,
+    file: str,
+    explain: bool,
+    wait: str | None,
+    timeout: float | None,
+    no_supervise: bool,
+) -> int:
+    """Make the Pods of a manifest; each whole, or not at all.
+
+    A supervisor is started when a Pod needs one (restarts, probes, init containers, hooks, deadlines) and none
+    runs.
+    """
     from pyrun.cli.narrator import Narrator
+    from pyrun.cli.recording import record_created
+    from pyrun.lifecycle.restart import needs_supervision
 
     application.require_root()
     pods = read_manifest(file)
     host = application.host
     from pyrun.runtime.create import create_pods
-    from pyrun.runtime.wait import exit_code, wait_until_ended
 
     made = create_pods(pods, host, Narrator() if explain else None)
+    record_created(application, made)
     for directory, manifest in made:
         click.echo(f"{manifest.metadata.name} {directory.uid}")
-    if wait == "exit":
-        wait_until_ended([directory for directory, _ in made], timeout)
-        return max(exit_code(directory) for directory, _ in made)
+    if not no_supervise and any(needs_supervision(manifest) for _, manifest in made):
+        from pyrun.cli.supervision import start_supervisor
+
+        start_supervisor(application)
+    if wait is not None:
+        return _wait(application, [directory for directory, _ in made], wait, timeout)
+    return 0
+
+
+def _wait(application: Application, made: list[PodDirectory], wanted: str, timeout: float | None) -> int:
+    """Wait until Pods are as they shall be; return the exit code of the command."""
+    from pyrun.cli.supervision import supervised
+    from pyrun.runtime.wait import exit_code, wait_until_ended, wait_until_ready, wait_until_running
+
+    if wanted == "exit":
+        wait_until_ended(made, timeout, supervised=supervised(application))
+        return max(exit_code(directory) for directory in made)
+    (wait_until_ready if wanted == "ready" else wait_until_running)(made, timeout)
     return 0
 
 
@@ -159,10 +178,13 @@ def inspect(application: Application, names: tuple[str, ...], output: str) -> No
 @pass_application
 def stop(application: Application, names: tuple[str, ...], grace: int | None) -> None:
     """Stop the containers of Pods, then their sandboxes; records and logs stay."""
+    from pyrun.cli.recording import of_pod, record
     from pyrun.runtime.terminate import stop_pod
+    from pyrun.state.events import Reason
 
     application.require_root()
     for directory in _find_all(application, names):
+        record(application, of_pod(directory, Reason.KILLING, "Stopping Pod: it was stopped by hand"))
         stop_pod(directory, grace, application.host)
         click.echo(directory.uid)
 
@@ -175,7 +197,7 @@ def stop(application: Application, names: tuple[str, ...], grace: int | None) ->
 def rm(application: Application, names: tuple[str, ...], force: bool, everything: bool) -> None:
     """Remove Pods: undo all that their creation has done."""
     from pyrun.runtime.pods import pod_directories
-    from pyrun.runtime.remove import recover, remove_pod
+    from pyrun.runtime.remove import recover
 
     if bool(names) == everything:
         raise InputError("give names of Pods, or --all", hint="see pyrun pod ls")
@@ -183,8 +205,23 @@ def rm(application: Application, names: tuple[str, ...], force: bool, everything
     recover(application.layout)
     found = _find_all(application, names, missing_ok=force)
     for directory in pod_directories(application.layout) if everything else found:
-        remove_pod(directory, force=force)
+        _remove(application, directory, force)
         click.echo(directory.uid)
+
+
+def _remove(application: Application, directory: PodDirectory, force: bool) -> None:
+    """Remove a Pod; one that was applied is taken out of what shall be before, or it would be made again."""
+    from pyrun.cli.recording import of_pod, record
+    from pyrun.controllers.deletion import forget_applied
+    from pyrun.runtime.remove import refuse_running, remove_pod
+    from pyrun.state.events import Reason
+
+    if not force:
+        refuse_running(directory)
+    event = of_pod(directory, Reason.REMOVED, "Pod was removed by hand")
+    forget_applied(application.layout, directory)
+    remove_pod(directory, force=force)
+    record(application, event)
 
 
 @pod.command("kill")
@@ -194,11 +231,15 @@ def rm(application: Application, names: tuple[str, ...], force: bool, everything
 @pass_application
 def kill(application: Application, names: tuple[str, ...], signal_name: str, container: str | None) -> None:
     """Send a signal to the main process of each container."""
+    from pyrun.cli.recording import of_pod, record
     from pyrun.runtime.stop import kill_pod
+    from pyrun.state.events import Reason
 
     application.require_root()
     for directory in _find_all(application, names):
         kill_pod(directory, signal_name, container)
+        message = f"Signal {signal_name} was sent by hand"
+        record(application, of_pod(directory, Reason.KILLING, message, container or ""))
         click.echo(directory.uid)
 
 

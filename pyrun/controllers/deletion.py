@@ -15,6 +15,7 @@ from pyrun.runtime.metadata import change_metadata
 from pyrun.runtime.pods import PodDirectory, pod_directories, require_pod
 from pyrun.runtime.stop import request_stop
 from pyrun.runtime.terminate import terminate_pod
+from pyrun.spec.layout import Layout
 from pyrun.spec.object import ObjectKey
 from pyrun.state.clock import now
 from pyrun.state.events import EventLog, Reason, about_pod, happened
@@ -107,9 +108,9 @@ class Deletion:
                 terminate_pod(directory, self._facts)
 
 
-def forget_applied(facts: HostFacts, directory: PodDirectory) -> None:
+def forget_applied(layout: Layout, directory: PodDirectory) -> None:
     """Take a Pod out of what shall be, as it is about to be removed by hand; otherwise it would be made again."""
-    path = facts.layout.store
+    path = layout.store
     record = directory.record()
     if record is None or not os.path.exists(path):
         return

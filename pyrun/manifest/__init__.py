@@ -8,13 +8,14 @@ than this room. PyYAML is imported by the first call that needs it, not by impor
 from __future__ import annotations
 
 from pyrun.manifest.dump import dump_object, dump_pod, dump_replica_set, to_json, to_yaml
-from pyrun.manifest.load import KubernetesObject, load_objects, load_pods, read_object
+from pyrun.manifest.load import KubernetesObject, load_given, load_objects, load_pods, read_object
 
 __all__ = [
     "KubernetesObject",
     "dump_object",
     "dump_pod",
     "dump_replica_set",
+    "load_given",
     "load_objects",
     "load_pods",
     "read_object",

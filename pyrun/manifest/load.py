@@ -41,11 +41,16 @@ def load_pods(text: str, source: str) -> tuple[Pod, ...]:
     The text is YAML of one or several documents, or JSON; lists of kind List are opened. Raises
     ManifestError with all problems of all documents, one of which is an object that is no Pod.
     """
-    return _load(text, source, {"Pod": read_pod})
+    return tuple(one for _, one in _load(text, source, {"Pod": read_pod}))
 
 
 def load_objects(text: str, source: str) -> tuple[KubernetesObject, ...]:
     """Return all objects of a manifest in their order, as `load_pods` does. Raises ManifestError."""
+    return tuple(one for _, one in load_given(text, source))
+
+
+def load_given(text: str, source: str) -> tuple[tuple[Value, KubernetesObject], ...]:
+    """Return each object as it was given and as it was read, as `load_objects` does. Raises ManifestError."""
     readers: _Readers[KubernetesObject] = {"Pod": read_pod, "ReplicaSet": read_replica_set}
     return _load(text, source, readers)
 
@@ -63,7 +68,7 @@ def read_object(value: Value, source: str = "object") -> KubernetesObject:
     return found
 
 
-def _load(text: str, source: str, readers: _Readers[Read]) -> tuple[Read, ...]:
+def _load(text: str, source: str, readers: _Readers[Read]) -> tuple[tuple[Value, Read], ...]:
     problems = Problems()
     reading = read_documents(text)
     for problem in reading.problems:
@@ -72,14 +77,14 @@ def _load(text: str, source: str, readers: _Readers[Read]) -> tuple[Read, ...]:
     for number, document in enumerate(reading.documents, 1):
         prefix = f"document {number}{_title(document)}: " if len(reading.documents) > 1 else ""
         _open(_Item(prefix, document), problems, items)
-    read = [(item.path, _read(item, readers, problems)) for item in items]
-    found = [(path, one) for path, one in read if one is not None]
-    _names_are_unique(found, problems)
+    read = [(item, _read(item, readers, problems)) for item in items]
+    found = [(item, one) for item, one in read if one is not None]
+    _names_are_unique([(item.path, one) for item, one in found], problems)
     if not items and not problems.found:
         problems.add("", "no Kubernetes object in it")
     if problems.found:
         raise ManifestError(source, problems.found)
-    return tuple(one for _, one in found)
+    return tuple((item.value, one) for item, one in found)
 
 
 def _title(document: Value) -> str:

@@ -32,13 +32,19 @@ def remove_pod(pod: PodDirectory, *, force: bool = False) -> None:
         ):  # half made, damaged or on a full disk: it is removed all the same
             request_stop(pod, 0, "Killing", "removed by a command", remove=True)
     with pod_lock(pod, LOCK_TIMEOUT):
-        running = [] if force else running_containers(pod)
-        if running:
-            raise Conflict(
-                f"Pod {_name(pod)} has running containers: {', '.join(running)}",
-                hint=f"stop it first (pyrun pod stop {_name(pod)}), or kill and remove it with -f",
-            )
+        if not force:
+            refuse_running(pod)
         remove_locked(pod)
+
+
+def refuse_running(pod: PodDirectory) -> None:
+    """Raise Conflict when containers of a Pod run."""
+    running = running_containers(pod)
+    if running:
+        raise Conflict(
+            f"Pod {_name(pod)} has running containers: {', '.join(running)}",
+            hint=f"stop it first (pyrun pod stop {_name(pod)}), or kill and remove it with -f",
+        )
 
 
 def remove_locked(pod: PodDirectory) -> None:

@@ -117,13 +117,13 @@ class EventLog:
         self.skipped = 0
         self._max_size = max_size
 
-    def append(self, event: Event) -> bool:
-        """Append an event; False when the disk does not take it."""
-        line = msgspec.json.encode(event) + b"\n"
+    def append(self, event: Event, *more: Event) -> bool:
+        """Append events in one write; False when the disk does not take them."""
+        lines = b"".join(msgspec.json.encode(one) + b"\n" for one in (event, *more))
         try:
             fd = self._open_for_writing()
             try:
-                whole = os.write(fd, line) == len(line)
+                whole = os.write(fd, lines) == len(lines)
                 full = os.fstat(fd).st_size >= self._max_size
             finally:
                 os.close(fd)

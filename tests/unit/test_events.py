@@ -40,6 +40,7 @@ def test_what_is_appended_is_read(tmp_path: Path) -> None:
     assert messages(log) == []
     assert log.append(event("a")) and log.append(event('b "quoted"\nand more'))
     assert list(log.read()) == [event("a"), event('b "quoted"\nand more')]
+    assert log.append(event("c"), event("d")) and messages(log)[2:] == ["c", "d"]
     assert log.skipped == 0
     assert os.stat(log.path).st_mode & 0o777 == 0o600
 
