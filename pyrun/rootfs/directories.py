@@ -51,8 +51,15 @@ class MakeFile(Operation, frozen=True, tag=True):
             os.unlink(self.path)
 
 
+_REMOVALS = 20
+"""How often a directory is removed anew because something was written into it."""
+
+
 def remove_tree(path: str) -> None:
-    """Remove a directory and all it holds, following no link; gone is success. Raises OSError."""
+    """Remove a directory and all it holds, following no link; gone is success. Raises OSError.
+
+    What others write into it meanwhile is removed too.
+    """
     import shutil
 
     def tolerate(
@@ -61,7 +68,13 @@ def remove_tree(path: str) -> None:
         if not isinstance(info[1], FileNotFoundError):
             raise info[1]
 
-    shutil.rmtree(path, onerror=tolerate)
+    for attempts_left in reversed(range(_REMOVALS)):
+        try:
+            shutil.rmtree(path, onerror=tolerate)
+            return
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY or not attempts_left:
+                raise
 
 
 _TESTS = {

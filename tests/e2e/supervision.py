@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from pyrun.controllers.running import supervisor
+from tests.e2e import observe
 from tests.e2e.conftest import SLOW, Cli, eventually
-from tests.e2e.observe import box, manifest
+from tests.e2e.observe import box
 
 T = TypeVar("T")
 
@@ -93,6 +94,11 @@ def reasons(cli: Cli, pod: str = "test") -> list[str]:
     """Return the reasons of the events of a Pod, oldest first."""
     events = json.loads(cli.ok("get", "events", "-o", "json"))["items"]
     return [event["reason"] for event in events if event["involvedObject"]["name"] == pod]
+
+
+def manifest(cli: Cli, *containers: dict[str, Any], **fields: Any) -> str:
+    """Return the manifest of `observe.manifest` with Kubernetes' own default, restartPolicy Always."""
+    return observe.manifest(cli, *containers, **{"restartPolicy": "Always", **fields})
 
 
 def replica_set(cli: Cli, replicas: int, *containers: dict[str, Any], name: str = "web", **spec: Any) -> str:

@@ -23,7 +23,7 @@ from pyrun.runtime.pods import PodDirectory, pod_directories
 from tests.e2e.conftest import SLOW, Cli, eventually
 from tests.e2e.supervision import condition, pods_of, replica_set
 
-pytestmark = pytest.mark.requires("namespaces", "cgroup2", "overlay")
+pytestmark = pytest.mark.requires("pods")
 
 SECONDS = float(os.environ.get("PYRUN_TEST_CHAOS", "10"))
 SEED = int(os.environ.get("PYRUN_TEST_SEED", "0")) or random.SystemRandom().randrange(1, 2**31)

@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import Cli, eventually
-from tests.e2e.observe import box, manifest, monitor_of, output, pause_of
+from tests.e2e.observe import box, monitor_of, output, pause_of
 from tests.e2e.supervision import (
     QUICK,
     condition,
     container_of,
     kill,
+    manifest,
     pod_of,
     restarts,
     supervising,
@@ -20,7 +21,7 @@ from tests.e2e.supervision import (
     until_pod,
 )
 
-pytestmark = pytest.mark.requires("namespaces", "cgroup2", "overlay")
+pytestmark = pytest.mark.requires("pods")
 
 SLEEP = "exec sleep 100000"
 SHARED = {"volumes": [{"name": "v", "emptyDir": {}}]}

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import Cli, eventually
-from tests.e2e.observe import box, in_root, init_of, manifest, processes_below
+from tests.e2e.observe import box, in_root, init_of, processes_below
 from tests.e2e.supervision import (
     QUICK,
     condition,
     container_of,
+    manifest,
     reasons,
     restarts,
     supervising,
@@ -20,7 +21,7 @@ from tests.e2e.supervision import (
     until_pod,
 )
 
-pytestmark = pytest.mark.requires("namespaces", "cgroup2", "overlay")
+pytestmark = pytest.mark.requires("pods")
 
 SLEEP = "exec sleep 100000"
 FAST = {"periodSeconds": 1, "failureThreshold": 1}

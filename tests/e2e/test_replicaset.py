@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import Cli, eventually
-from tests.e2e.observe import box, manifest, monitor_of, pause_of
-from tests.e2e.supervision import condition, kill, pods_of, replica_set, supervising
+from tests.e2e.observe import box, monitor_of, pause_of
+from tests.e2e.supervision import condition, kill, manifest, pods_of, replica_set, supervising
 
-pytestmark = pytest.mark.requires("namespaces", "cgroup2", "overlay")
+pytestmark = pytest.mark.requires("pods")
 
 
 def ready(cli: Cli, count: int, timeout: float = 40) -> list[Any]:

@@ -13,12 +13,13 @@ import pytest
 
 from pyrun.controllers.running import supervisor
 from tests.e2e.conftest import Cli, eventually
-from tests.e2e.observe import box, log_lines, manifest, monitor_of, pause_of
+from tests.e2e.observe import box, log_lines, monitor_of, pause_of
 from tests.e2e.supervision import (
     QUICK,
     condition,
     container_of,
     kill,
+    manifest,
     pod_of,
     reasons,
     restarts,
@@ -27,7 +28,7 @@ from tests.e2e.supervision import (
     until_pod,
 )
 
-pytestmark = pytest.mark.requires("namespaces", "cgroup2", "overlay")
+pytestmark = pytest.mark.requires("pods")
 
 SLEEP = "exec sleep 100000"
 
