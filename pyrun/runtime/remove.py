@@ -26,7 +26,9 @@ def remove_pod(pod: PodDirectory, *, force: bool = False) -> None:
     With `force` everything is killed at once; if it is being stopped, whoever does that is told to.
     """
     if force:
-        with contextlib.suppress(StateError):  # half made, damaged or on a full disk: it is removed all the same
+        with contextlib.suppress(
+            StateError
+        ):  # half made, damaged or on a full disk: it is removed all the same
             request_stop(pod, 0, "Killing", "removed by a command", remove=True)
     with pod_lock(pod, LOCK_TIMEOUT):
         running = [] if force else running_containers(pod)
