@@ -4,21 +4,33 @@ from __future__ import annotations
 
 from pyrun.manifest import names
 from pyrun.manifest.nearest import did_you_mean
+from pyrun.manifest.probes import PROBE_FIELDS, read_lifecycle, read_probe
 from pyrun.manifest.reader import Object, one_of
 from pyrun.manifest.scalars import quoted
 from pyrun.spec.capability import ALL_CAPABILITIES
 from pyrun.spec.pod import (
+    DEFAULT_MESSAGE_PATH,
     Capabilities,
     Container,
     ContainerPort,
     EnvVar,
     PullPolicy,
+    RestartPolicy,
+    RestartRule,
+    RestartRuleAction,
     SecurityContext,
+    TerminationMessagePolicy,
     VolumeMount,
 )
+from pyrun.spec.probe import ProbeKind
 
 MAX_ID = 2**31 - 1
 """Largest user and group id that Kubernetes takes."""
+
+MAX_RULES = 20
+"""Most restart rules of a container."""
+MAX_EXIT_CODES = 255
+"""Most exit codes of a restart rule."""
 
 _SIGNALS = """
     SIGABRT SIGALRM SIGBUS SIGCHLD SIGCLD SIGCONT SIGFPE SIGHUP SIGILL SIGINT SIGIO SIGIOT SIGKILL
@@ -53,7 +65,31 @@ def read_container(source: Object) -> Container:
         tty=source.flag("tty") or False,
         stop_signal=lifecycle.text("stopSignal", check=_signal),
         security_context=_security_context(source.child("securityContext")),
+        restart_policy=source.member("restartPolicy", RestartPolicy),
+        restart_policy_rules=_restart_rules(source),
+        startup_probe=read_probe(source, ProbeKind.STARTUP),
+        readiness_probe=read_probe(source, ProbeKind.READINESS),
+        liveness_probe=read_probe(source, ProbeKind.LIVENESS),
+        lifecycle=read_lifecycle(lifecycle),
+        termination_message_path=source.text("terminationMessagePath", check=names.absolute_path)
+        or DEFAULT_MESSAGE_PATH,
+        termination_message_policy=source.choice("terminationMessagePolicy", TerminationMessagePolicy.FILE),
     )
+
+
+def read_init_container(source: Object) -> Container:
+    """Convert an init container; only one that is a sidecar is probed and has hooks."""
+    container = read_container(source)
+    if container.restart_policy is RestartPolicy.ALWAYS:
+        return container
+    if container.restart_policy is None and source.has("restartPolicy"):
+        return container  # it may have been meant as a sidecar, and is refused for its policy
+    for field in (*PROBE_FIELDS.values(), "lifecycle"):
+        if source.has(field):
+            source.complain(
+                field, "not allowed in an init container, unless it is a sidecar (restartPolicy: Always)"
+            )
+    return container
 
 
 def default_pull_policy(image: str) -> PullPolicy:
@@ -66,9 +102,49 @@ def default_pull_policy(image: str) -> PullPolicy:
 
 
 def _env_var(source: Object) -> EnvVar:
+    value = source.text("value")
+    if value and source.has("valueFrom"):
+        source.complain("valueFrom", "not allowed beside value")
     return EnvVar(
         name=source.text("name", required=True, check=names.env_name),
-        value=source.text("value"),
+        value=value,
+        field_path=_field_path(source.child("valueFrom")) if source.has("valueFrom") else "",
+    )
+
+
+def _field_path(source: Object) -> str:
+    if not source.has("fieldRef"):
+        if not any(map(source.mentions, source.kind.fields)):
+            source.blame("a source is required: fieldRef")
+        return ""
+    reference = source.child("fieldRef")
+    version = reference.text("apiVersion")
+    if version not in ("", "v1"):
+        reference.complain("apiVersion", f'expected "v1", got {quoted(version)}')
+    return reference.text("fieldPath", required=True, check=names.field_path)
+
+
+def _restart_rules(source: Object) -> tuple[RestartRule, ...]:
+    rules = source.children("restartPolicyRules")
+    if rules and not source.has("restartPolicy"):
+        source.complain("restartPolicy", "required beside restartPolicyRules")
+    if len(rules) > MAX_RULES:
+        source.complain("restartPolicyRules", f"at most {MAX_RULES} rules, got {len(rules)}")
+    return tuple(_restart_rule(rule) for rule in rules)
+
+
+def _restart_rule(source: Object) -> RestartRule:
+    action = source.member("action", RestartRuleAction, required=True)
+    if not source.has("exitCodes"):
+        source.complain("exitCodes", "required")
+        return RestartRule(action=action or RestartRuleAction.RESTART, exit_codes=())
+    codes = source.child("exitCodes")
+    operator = codes.text("operator", required=True, check=one_of("In", "NotIn"))
+    values = codes.numbers("values", 0, 255)
+    if len(values) > MAX_EXIT_CODES:
+        codes.complain("values", f"at most {MAX_EXIT_CODES} exit codes, got {len(values)}")
+    return RestartRule(
+        action=action or RestartRuleAction.RESTART, exit_codes=values, negated=operator == "NotIn"
     )
 
 

@@ -1,10 +1,10 @@
-"""A Pod: Kubernetes text -> `Pod`, object by object."""
+"""A Pod: Kubernetes text -> `Pod`, object by object; and the parts that it shares with other kinds."""
 
 from __future__ import annotations
 
 from pyrun.manifest import names
 from pyrun.manifest.checks import check_pod
-from pyrun.manifest.containers import read_container
+from pyrun.manifest.containers import read_container, read_init_container
 from pyrun.manifest.quantity import parse_bytes
 from pyrun.manifest.reader import NOT_YET, Object, Problems, one_of
 from pyrun.manifest.scalars import Value, describe, quoted
@@ -22,28 +22,42 @@ from pyrun.spec.pod import (
 
 DEFAULT_GRACE_SECONDS = 30
 MAX_SECONDS = 2**63 - 1
+MAX_DEADLINE_SECONDS = 2**31 - 1
 
 
 def read_pod(value: Value, path: str, problems: Problems) -> Pod:
     """Convert and check one Pod; it may only be used if `problems` has grown by nothing."""
     source = Object(POD, value, path, problems)
-    version = source.text("apiVersion", required=True)
-    if version not in ("", "v1"):
-        source.complain("apiVersion", f'expected "v1" for kind Pod, got {quoted(version)}')
-    for name in ("metadata", "spec"):
-        if not source.has(name):
-            source.complain(name, "required")
-    metadata = source.child("metadata") if source.has("metadata") else None
-    spec = source.child("spec") if source.has("spec") else None
+    check_version(source, "v1")
+    metadata = required_child(source, "metadata")
+    spec = required_child(source, "spec")
     pod = Pod(
-        metadata=_metadata(metadata) if metadata else Metadata(),
-        spec=_spec(spec) if spec else PodSpec(containers=()),
+        metadata=read_metadata(metadata) if metadata else Metadata(),
+        spec=read_pod_spec(spec) if spec else PodSpec(containers=()),
     )
     check_pod(pod, source)
     return pod
 
 
-def _metadata(source: Object) -> Metadata:
+def check_version(source: Object, expected: str) -> None:
+    """Note a problem unless the object's apiVersion is the one of its kind."""
+    version = source.text("apiVersion", required=True)
+    if version not in ("", expected):
+        source.complain(
+            "apiVersion", f'expected "{expected}" for kind {source.kind.name}, got {quoted(version)}'
+        )
+
+
+def required_child(source: Object, name: str) -> Object | None:
+    """Return the object that a field holds; None, and a problem, when the field is absent."""
+    if source.has(name):
+        return source.child(name)
+    source.complain(name, "required")
+    return None
+
+
+def read_metadata(source: Object) -> Metadata:
+    """Convert the metadata of an object, which must have a name."""
     if all(source.raw(name) in (None, "") for name in ("name", "generateName")):
         source.complain("name", "required, or generateName")
     return Metadata(
@@ -55,12 +69,17 @@ def _metadata(source: Object) -> Metadata:
     )
 
 
-def _spec(source: Object) -> PodSpec:
+def read_pod_spec(source: Object) -> PodSpec:
+    """Convert the spec of a Pod."""
     containers = source.children("containers")
     if source.raw("containers") in (None, []):
         source.complain("containers", "required, at least one container")
     seconds = source.number("terminationGracePeriodSeconds", 0, MAX_SECONDS)
+    source.child("os").text("name", required=source.has("os"), check=_operating_system)
+    account = source.text("serviceAccountName", check=names.dns_subdomain)
+    older = source.text("serviceAccount", check=names.dns_subdomain)
     return PodSpec(
+        init_containers=tuple(read_init_container(item) for item in source.children("initContainers")),
         containers=tuple(read_container(item) for item in containers),
         volumes=tuple(_volume(item) for item in source.children("volumes")),
         hostname=source.text("hostname", check=names.dns_label),
@@ -70,7 +89,13 @@ def _spec(source: Object) -> PodSpec:
         host_ipc=source.flag("hostIPC") or False,
         restart_policy=source.choice("restartPolicy", RestartPolicy.ALWAYS),
         termination_grace_period_seconds=DEFAULT_GRACE_SECONDS if seconds is None else seconds,
+        active_deadline_seconds=source.number("activeDeadlineSeconds", 1, MAX_DEADLINE_SECONDS),
+        service_account_name=account or older,
     )
+
+
+def _operating_system(text: str) -> str | None:
+    return None if text == "linux" else f"pyrun runs Linux containers, not those of {quoted(text)}"
 
 
 def _volume(source: Object) -> Volume:

@@ -2,42 +2,48 @@
 
 from __future__ import annotations
 
+from pyrun.manifest.dump_containers import dump_container, given
 from pyrun.manifest.quantity import format_bytes
 from pyrun.manifest.scalars import Value
-from pyrun.spec.pod import (
-    Container,
-    EmptyDir,
-    Metadata,
-    Pod,
-    SecurityContext,
-    Volume,
-    VolumeMount,
-)
+from pyrun.spec import replicaset
+from pyrun.spec.pod import EmptyDir, Metadata, OwnerReference, Pod, PodSpec, Volume
+from pyrun.spec.replicaset import ReplicaSet
+from pyrun.spec.selector import Requirement, Selector
+
+
+def dump_object(one: Pod | ReplicaSet) -> dict[str, Value]:
+    """Return an object in Kubernetes' spelling, as `dump_pod` does."""
+    return dump_pod(one) if isinstance(one, Pod) else dump_replica_set(one)
 
 
 def dump_pod(pod: Pod) -> dict[str, Value]:
-    """Return the Pod in Kubernetes' spelling; reading that back gives an equal Pod.
+    """Return the Pod in Kubernetes' spelling; reading that back gives an equal Pod, but for its owners.
 
     Defaults that Kubernetes fills in (policies, grace period, protocols) are written, empty fields are not.
     """
-    spec = pod.spec
     return {
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": _metadata(pod.metadata),
-        "spec": _given(
-            {
-                "containers": [_container(container) for container in spec.containers],
-                "volumes": [_volume(volume) for volume in spec.volumes],
-                "hostname": spec.hostname,
-                "shareProcessNamespace": spec.share_process_namespace,
-                "hostNetwork": spec.host_network,
-                "hostPID": spec.host_pid,
-                "hostIPC": spec.host_ipc,
-                "restartPolicy": spec.restart_policy.value,
-            }
-        )
-        | {"terminationGracePeriodSeconds": spec.termination_grace_period_seconds},
+        "spec": _pod_spec(pod.spec),
+    }
+
+
+def dump_replica_set(replica_set: ReplicaSet) -> dict[str, Value]:
+    """Return the ReplicaSet in Kubernetes' spelling, as `dump_pod` does."""
+    spec = replica_set.spec
+    metadata = spec.template.metadata
+    labels = given({"labels": dict(metadata.labels), "annotations": dict(metadata.annotations)})
+    return {
+        "apiVersion": replicaset.API_VERSION,
+        "kind": replicaset.KIND,
+        "metadata": _metadata(replica_set.metadata),
+        "spec": {
+            "replicas": spec.replicas,
+            "minReadySeconds": spec.min_ready_seconds,
+            "selector": _selector(spec.selector),
+            "template": {"metadata": labels, "spec": _pod_spec(spec.template.spec)},
+        },
     }
 
 
@@ -55,78 +61,67 @@ def to_json(value: Value) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
-def _given(fields: dict[str, Value]) -> dict[str, Value]:
-    """Leave out what is empty, false or absent: it means the same."""
-    return {name: value for name, value in fields.items() if value not in (None, "", False, [], {})}
-
-
 def _metadata(metadata: Metadata) -> dict[str, Value]:
-    return _given(
+    return given(
         {
             "name": metadata.name,
             "generateName": metadata.generate_name,
             "namespace": metadata.namespace,
             "labels": dict(metadata.labels),
             "annotations": dict(metadata.annotations),
+            "ownerReferences": [_owner(owner) for owner in metadata.owner_references],
         }
     )
 
 
-def _container(container: Container) -> dict[str, Value]:
-    return _given(
+def _owner(owner: OwnerReference) -> dict[str, Value]:
+    return given(
         {
-            "name": container.name,
-            "image": container.image,
-            "imagePullPolicy": container.image_pull_policy.value,
-            "command": list(container.command or ()),
-            "args": list(container.args or ()),
-            "env": [_given({"name": variable.name, "value": variable.value}) for variable in container.env],
-            "workingDir": container.working_dir,
-            "ports": [
-                _given({"name": port.name, "containerPort": port.container_port, "protocol": port.protocol})
-                for port in container.ports
-            ],
-            "volumeMounts": [_volume_mount(mount) for mount in container.volume_mounts],
-            "stdin": container.stdin,
-            "tty": container.tty,
-            "lifecycle": _given({"stopSignal": container.stop_signal}),
-            "securityContext": _security_context(container.security_context),
+            "apiVersion": owner.api_version,
+            "kind": owner.kind,
+            "name": owner.name,
+            "uid": owner.uid,
+            "controller": owner.controller,
+            "blockOwnerDeletion": owner.block_owner_deletion,
         }
     )
 
 
-def _volume_mount(mount: VolumeMount) -> dict[str, Value]:
-    return _given(
+def _selector(selector: Selector) -> dict[str, Value]:
+    return given(
         {
-            "name": mount.name,
-            "mountPath": mount.mount_path,
-            "readOnly": mount.read_only,
-            "subPath": mount.sub_path,
+            "matchLabels": dict(selector.match_labels),
+            "matchExpressions": [_requirement(one) for one in selector.match_expressions],
         }
     )
 
 
-def _security_context(context: SecurityContext) -> dict[str, Value]:
-    # 0 and false mean something else than absence here.
-    chosen: dict[str, Value] = {
-        "runAsUser": context.run_as_user,
-        "runAsGroup": context.run_as_group,
-        "allowPrivilegeEscalation": context.allow_privilege_escalation,
-    }
-    capabilities = _given({"add": list(context.capabilities.add), "drop": list(context.capabilities.drop)})
-    return {name: value for name, value in chosen.items() if value is not None} | _given(
+def _requirement(one: Requirement) -> dict[str, Value]:
+    return given({"key": one.key, "operator": one.operator.value, "values": list(one.values)})
+
+
+def _pod_spec(spec: PodSpec) -> dict[str, Value]:
+    return given(
         {
-            "privileged": context.privileged,
-            "readOnlyRootFilesystem": context.read_only_root_filesystem,
-            "capabilities": capabilities,
+            "initContainers": [dump_container(container) for container in spec.init_containers],
+            "containers": [dump_container(container) for container in spec.containers],
+            "volumes": [_volume(volume) for volume in spec.volumes],
+            "hostname": spec.hostname,
+            "shareProcessNamespace": spec.share_process_namespace,
+            "hostNetwork": spec.host_network,
+            "hostPID": spec.host_pid,
+            "hostIPC": spec.host_ipc,
+            "restartPolicy": spec.restart_policy.value,
+            "activeDeadlineSeconds": spec.active_deadline_seconds,
+            "serviceAccountName": spec.service_account_name,
         }
-    )
+    ) | {"terminationGracePeriodSeconds": spec.termination_grace_period_seconds}
 
 
 def _volume(volume: Volume) -> dict[str, Value]:
     source = volume.source
     if isinstance(source, EmptyDir):
         limit = None if source.size_limit is None else format_bytes(source.size_limit)
-        empty = _given({"medium": "Memory" if source.memory else "", "sizeLimit": limit})
+        empty = given({"medium": "Memory" if source.memory else "", "sizeLimit": limit})
         return {"name": volume.name, "emptyDir": empty}
-    return {"name": volume.name, "hostPath": _given({"path": source.path, "type": source.type.value})}
+    return {"name": volume.name, "hostPath": given({"path": source.path, "type": source.type.value})}

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import re
 
+from pyrun.manifest.nearest import did_you_mean
 from pyrun.manifest.scalars import quoted
+from pyrun.spec.downward import FIELD_PATHS, MAP_PATHS, split_field_path
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _QUALIFIED = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
 _ENV_NAME = re.compile(r"[ -<>-~]+")
+_HEADER = re.compile(r"[-A-Za-z0-9]+")
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _PORT_NAME = re.compile(r"[-a-z0-9]+")
 
 
@@ -123,6 +127,53 @@ def sub_path(text: str) -> str | None:
     if text.startswith("/"):
         return f"{quoted(text)} must be relative to the volume"
     return _no_backsteps(text)
+
+
+def http_path(text: str) -> str | None:
+    """Check the path of an HTTP request, with its query: what would cut the request line in two is refused."""
+    bad = not text.isprintable() or any(character.isspace() for character in text)
+    return "must not contain white space or control characters" if bad else None
+
+
+def header_name(text: str) -> str | None:
+    """Check the name of an HTTP header."""
+    if not _HEADER.fullmatch(text):
+        return f'{quoted(text)} is not the name of an HTTP header: letters, digits and "-"'
+    return None
+
+
+def header_value(text: str) -> str | None:
+    """Check the value of an HTTP header: what would end it is refused."""
+    return "must not contain control characters" if _CONTROL.search(text) else None
+
+
+def address(text: str) -> str | None:
+    """Check the host of a probe or hook: an IP address or `localhost`, for names are not resolved."""
+    from ipaddress import ip_address  # two milliseconds that most manifests need not spend
+
+    wrong = (
+        f"{quoted(text)} is not an IP address: pyrun does not resolve names for probes and hooks;"
+        " leave it out for the Pod's own address"
+    )
+    if text == "localhost":
+        return None
+    try:
+        ip_address(text)
+    except ValueError:
+        return wrong
+    return wrong if "%" in text else None
+
+
+def field_path(text: str) -> str | None:
+    """Check the path of a field reference of an environment variable."""
+    field, key = split_field_path(text)
+    if key and field in MAP_PATHS:
+        return label_key(key) if field == "metadata.labels" else annotation_key(key)
+    if text in FIELD_PATHS:
+        return None
+    known = (*FIELD_PATHS, *(f"{name}['KEY']" for name in MAP_PATHS))
+    near = did_you_mean(text, known) or f", known are {', '.join(known)}"
+    return f"{quoted(text)} is not a field that a container can be told{near}"
 
 
 def _no_backsteps(text: str) -> str | None:

@@ -53,7 +53,9 @@ class Object:
         self.path = path
         self.problems = problems
         self._fields: dict[str, Value] = {}
+        self._given: frozenset[str] = frozenset()
         if isinstance(value, dict):
+            self._given = frozenset(name for name, item in value.items() if item is not None)
             self._fields = {name: item for name, item in value.items() if self._is_read(name, item)}
         else:
             problems.add(path, f"expected a mapping, got {describe(value)}")
@@ -68,7 +70,7 @@ class Object:
             self.complain(_printable(name), f"unknown field{hint}")
             return False
         if field.support is Support.REFUSED and value is not None:
-            self.complain(name, NOT_YET)
+            self.complain(name, refusal(field.why))
         return field.support is Support.SUPPORTED
 
     def at(self, name: str) -> str:
@@ -79,9 +81,17 @@ class Object:
         """Note a problem with a field."""
         self.problems.add(self.at(name), message)
 
+    def blame(self, message: str) -> None:
+        """Note a problem with the object itself."""
+        self.problems.add(self.path, message)
+
     def has(self, name: str) -> bool:
         """Whether the field is given and not null."""
         return self._get(name) is not None
+
+    def mentions(self, name: str) -> bool:
+        """Whether the text gives the field, and not as null; also one that is refused or ignored."""
+        return name in self._given
 
     def text(self, name: str, *, check: Check | None = None, required: bool = False) -> str:
         """Return a string, "" when absent; `check` is not asked about an empty one."""
@@ -108,18 +118,12 @@ class Object:
     def number(self, name: str, low: int, high: int) -> int | None:
         """Return an integer between `low` and `high`, both included, or None when absent."""
         value = self._get(name)
-        if value is None:
-            return None
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)
-        if isinstance(value, bool) or not isinstance(value, int):
-            hint = "; remove the quotes" if isinstance(value, str) and value.isdecimal() else ""
-            self.complain(name, f"expected an integer, got {describe(value)}{hint}")
-            return None
-        if not low <= value <= high:
-            self.complain(name, f"must be between {low} and {high}, got {value}")
-            return None
-        return value
+        return None if value is None else self._number(name, value, low, high)
+
+    def numbers(self, name: str, low: int, high: int) -> tuple[int, ...]:
+        """Return a list of integers between `low` and `high`, empty when absent."""
+        numbers = [self._number(f"{name}[{i}]", item, low, high) for i, item in enumerate(self._items(name))]
+        return tuple(number for number in numbers if number is not None)
 
     def texts(self, name: str) -> tuple[str, ...]:
         """Return a list of strings, empty when absent."""
@@ -147,13 +151,13 @@ class Object:
 
     def choice(self, name: str, default: Choice) -> Choice:
         """Return the member of the enumeration of `default` with this value; absent or "" is `default`."""
-        text = self.text(name)
-        if not text:
-            return default
-        members = {str(member.value): member for member in type(default)}
-        if text not in members:
-            self.complain(name, unknown_value(text, members))
-        return members.get(text, default)
+        return self.member(name, type(default)) or default
+
+    def member(self, name: str, kind: type[Choice], *, required: bool = False) -> Choice | None:
+        """Return the member of an enumeration with this value, None when absent, "" or unknown."""
+        members = {str(member.value): member for member in kind}
+        text = self.text(name, required=required, check=one_of(*members))
+        return members.get(text) if text else None
 
     def child(self, name: str) -> Object:
         """Return the object that a field holds; an absent one reads as empty."""
@@ -191,6 +195,18 @@ class Object:
         self.complain(name, f"expected a list, got {describe(value)}")
         return []
 
+    def _number(self, place: str, value: Value, low: int, high: int) -> int | None:
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if isinstance(value, bool) or not isinstance(value, int):
+            hint = "; remove the quotes" if isinstance(value, str) and value.isdecimal() else ""
+            self.complain(place, f"expected an integer, got {describe(value)}{hint}")
+            return None
+        if not low <= value <= high:
+            self.complain(place, f"must be between {low} and {high}, got {value}")
+            return None
+        return value
+
     def _text(self, place: str, value: Value) -> str | None:
         if isinstance(value, str):
             if "\0" in value:
@@ -200,6 +216,11 @@ class Object:
         hint = "; quote it" if isinstance(value, bool | int | float) else ""
         self.complain(place, f"expected a string, got {describe(value)}{hint}")
         return None
+
+
+def refusal(why: str) -> str:
+    """Return the sentence for a field that is refused, by the reason that its table has."""
+    return f"not supported by pyrun: {why}" if why else NOT_YET
 
 
 def unknown_value(text: str, known: Iterable[str]) -> str:

@@ -12,6 +12,7 @@ from pyrun.kernel.proc import ProcessIdentity, boot_id
 from pyrun.lifecycle.observation import HookState
 from pyrun.plan.container import plan_container, plan_start
 from pyrun.plan.convert import container_of
+from pyrun.plan.downward import PodFacts
 from pyrun.plan.host import HostFacts
 from pyrun.plan.sandbox import plan_sandbox, sandbox_facts
 from pyrun.runtime.clock import now, rfc3339
@@ -42,14 +43,18 @@ class Site(msgspec.Struct, frozen=True):
 
 
 def config_of(
-    pod: Pod, container: Container, image: Image, identity: tuple[str, str], facts: HostFacts
+    pod: Pod, container: Container, image: Image, known: PodFacts, facts: HostFacts
 ) -> ContainerConfig:
-    """Return the configuration of a container of a Pod whose `identity` is its uid and its address.
+    """Return the configuration of a container, which may be told what is `known` of its Pod.
 
     Raises InputError when neither container nor image names a program.
     """
-    uid, _address = identity
-    return container_of(pod, container, image, uid, facts.layout)
+    return container_of(pod, container, image, known.uid, facts.layout, known)
+
+
+def known_facts(uid: str, address: str, facts: HostFacts) -> PodFacts:
+    """Return what containers may be told of a Pod whose sandbox is made; no address on the host's network."""
+    return PodFacts(uid=uid, address=address, node_name=facts.hostname, host_address=facts.network.gateway)
 
 
 def make_sandbox(config: SandboxConfig, site: Site, attempt: int = 0, *, initialized: bool = False) -> str:

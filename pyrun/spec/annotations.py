@@ -4,12 +4,15 @@
   system, and the container's image is not looked up.
 - `pyrun.io/time-offset-monotonic`, `pyrun.io/time-offset-boottime`: what the Pod's clocks are ahead of the
   host's (time_namespaces(7)), as a Go duration (`24h`, `-1h30m`, `1.5s`) or as plain seconds.
+- `pyrun.io/backoff-initial`, `pyrun.io/backoff-max`, `pyrun.io/backoff-reset`: the delays of restarts (see
+  `BackoffSettings`), as a duration (`1s`, `500ms`, `0`); what is not given is the host's.
 """
 
 from __future__ import annotations
 
 import re
 
+from pyrun.spec.backoff import BackoffSettings
 from pyrun.spec.pod import Pod
 from pyrun.spec.value import Value
 
@@ -17,6 +20,9 @@ DOMAIN = "pyrun.io"
 ROOTFS_PREFIX = "rootfs.pyrun.io/"
 TIME_OFFSET_MONOTONIC = "pyrun.io/time-offset-monotonic"
 TIME_OFFSET_BOOTTIME = "pyrun.io/time-offset-boottime"
+BACKOFF_INITIAL = "pyrun.io/backoff-initial"
+BACKOFF_MAX = "pyrun.io/backoff-max"
+BACKOFF_RESET = "pyrun.io/backoff-reset"
 
 MAX_OFFSET_NS = (2**63 - 1) // 2
 """Farthest offset in nanoseconds that the kernel takes: 146 years (kernel/time/namespace.c)."""
@@ -62,22 +68,54 @@ def time_offsets(pod: Pod) -> TimeOffsets:
     )
 
 
+def backoff_of(pod: Pod, default: BackoffSettings) -> BackoffSettings:
+    """Return the delays of a Pod's restarts; ValueError when an annotation is no duration.
+
+    The first delay is never longer than the longest one: a `backoff-max` below the default of the first cuts it.
+    """
+    given = pod.metadata.annotations
+
+    def of(key: str, otherwise: int) -> int:
+        return parse_duration(given[key]) if key in given else otherwise
+
+    maximum = of(BACKOFF_MAX, default.maximum_ns)
+    return BackoffSettings(
+        initial_ns=min(of(BACKOFF_INITIAL, default.initial_ns), maximum),
+        maximum_ns=maximum,
+        reset_ns=of(BACKOFF_RESET, default.reset_ns),
+    )
+
+
 def parse_offset(text: str) -> int:
     """Read a clock offset into nanoseconds (a finer rest is cut off); raises ValueError with a sentence."""
-    body = text.lstrip("+-") if text[:2] not in ("+-", "-+", "--", "++") else ""
-    parts: list[tuple[str, str]] = re.findall(_PART, body)
-    if len(text) > _MAX_TEXT or not body:
-        parts = []
-    elif re.fullmatch(r"[0-9]+(\.[0-9]*)?|\.[0-9]+", body):
-        parts = [(body, "s")]
-    elif not re.fullmatch(f"({_PART})+", body):
-        parts = []
-    if not parts:
+    total = _total(text[1:] if text[:1] in ("+", "-") else text)
+    if total is None:
         raise ValueError(f"{text[:_MAX_TEXT]!r} is not a duration such as 24h, -1h30m, 90s or 90")
-    total = sum(_nanoseconds(number, _UNITS[unit]) for number, unit in parts)
     if total > MAX_OFFSET_NS:
         raise ValueError(f"{text!r} is farther than the kernel can set a clock, 146 years")
     return -total if text.startswith("-") else total
+
+
+def parse_duration(text: str) -> int:
+    """Read a duration that is not negative into nanoseconds; raises ValueError with a sentence."""
+    total = _total(text)
+    if total is None:
+        raise ValueError(f"{text[:_MAX_TEXT]!r} is not a duration such as 1s, 500ms, 1m30s or 0")
+    if total > MAX_OFFSET_NS:
+        raise ValueError(f"{text!r} is longer than 146 years")
+    return total
+
+
+def _total(text: str) -> int | None:
+    """Return the nanoseconds of a duration without a sign, None when it is none."""
+    if len(text) >= _MAX_TEXT:
+        return None
+    if re.fullmatch(r"[0-9]+(\.[0-9]*)?|\.[0-9]+", text):
+        return _nanoseconds(text, _UNITS["s"])
+    if not re.fullmatch(f"({_PART})+", text):
+        return None
+    parts: list[tuple[str, str]] = re.findall(_PART, text)
+    return sum(_nanoseconds(number, _UNITS[unit]) for number, unit in parts)
 
 
 def _nanoseconds(number: str, unit: int) -> int:

@@ -189,7 +189,10 @@ class Volume(Value, frozen=True, kw_only=True):
 
 
 class PodSpec(Value, frozen=True, kw_only=True):
-    """What a Pod shall be. Times in seconds; `active_deadline_seconds` None is no deadline."""
+    """What a Pod shall be. Times in seconds; `active_deadline_seconds` None is no deadline.
+
+    `service_account_name` is only what a field reference reads: there are no accounts.
+    """
 
     containers: tuple[Container, ...]
     init_containers: tuple[Container, ...] = ()
@@ -202,6 +205,7 @@ class PodSpec(Value, frozen=True, kw_only=True):
     restart_policy: RestartPolicy = RestartPolicy.ALWAYS
     termination_grace_period_seconds: int = 30
     active_deadline_seconds: int | None = None
+    service_account_name: str = ""
 
     def all_containers(self) -> tuple[Container, ...]:
         """Init containers (sidecars among them), then application containers, in the order of the manifest."""

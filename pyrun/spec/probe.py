@@ -68,6 +68,11 @@ ProbeAction = ExecAction | HttpGetAction | TcpSocketAction | GrpcAction
 HookAction = ExecAction | HttpGetAction | SleepAction
 
 
+def action_name(action: ProbeAction | HookAction) -> str:
+    """Return the name of an action's kind as Kubernetes spells it: `exec`, `httpGet`."""
+    return str(action.__struct_config__.tag)
+
+
 class Probe(Value, frozen=True, kw_only=True):
     """A probe with its timing; times in seconds, thresholds in consecutive results.
 
