@@ -23,6 +23,7 @@ class Watches:
 
     def __init__(self, loop: Loop) -> None:
         self._fd = syscalls.inotify_init1(syscalls.IN_NONBLOCK)
+        self._loop = loop
         self._called: dict[int, Callable[[], None]] = {}
         loop.watch(self._fd, self._read)
 
@@ -34,6 +35,11 @@ class Watches:
             return False
         self._called[number] = callback
         return True
+
+    def close(self) -> None:
+        """Watch nothing any more."""
+        self._loop.forget(self._fd)
+        os.close(self._fd)
 
     def _read(self) -> None:
         try:

@@ -74,13 +74,3 @@ def planned_facts(pod: Pod, uid: str, host: HostFacts) -> PodFacts:
         node_name=host.hostname,
         host_address=host.network.gateway,
     )
-
-
-def made_facts(uid: str, address: str, host: HostFacts) -> PodFacts:
-    """Return the facts of a Pod whose sandbox was made; `address` is empty on the host's network."""
-    return PodFacts(
-        uid=uid,
-        address=address,
-        node_name=host.hostname,
-        host_address=host.network.gateway if address else host.address,
-    )

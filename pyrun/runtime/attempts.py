@@ -27,6 +27,7 @@ from pyrun.runtime.making import (
     announce_post_start,
     config_of,
     create_container,
+    known_facts,
     record_start,
     start_container,
 )
@@ -141,8 +142,8 @@ def _close_earlier(pod: PodDirectory, key: ContainerKey) -> None:
 
 
 def _run(site: Site, container: Container, image: Image, key: ContainerKey, crashes: int) -> None:
-    identity = (site.pod.uid, require_sandbox(site.pod).address)
-    config = config_of(require_pod(site.pod), container, image, identity, site.facts)
+    known = known_facts(site.pod.uid, require_sandbox(site.pod).address, site.facts)
+    config = config_of(require_pod(site.pod), container, image, known, site.facts)
     create_container(config, site, key[1], crashes)
     _announce(site.pod, container, key)
     start_container(config, site, key[1])

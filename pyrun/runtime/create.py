@@ -14,6 +14,7 @@ from pyrun.kernel.observer import Observer
 from pyrun.kernel.operation import Operation, Results
 from pyrun.plan.container import plan_container, plan_start
 from pyrun.plan.convert import sandbox_of
+from pyrun.plan.downward import PodFacts, planned_facts
 from pyrun.plan.host import HostFacts
 from pyrun.plan.sandbox import plan_pod as plan_pod_files
 from pyrun.plan.sandbox import plan_sandbox, sandbox_facts
@@ -24,6 +25,7 @@ from pyrun.runtime.making import (
     announce_post_start,
     config_of,
     create_container,
+    known_facts,
     make_sandbox,
     start_container,
 )
@@ -49,8 +51,8 @@ Created = Callable[[PodDirectory], None]
 class PodPlan(msgspec.Struct, frozen=True, kw_only=True):
     """All of a Pod that is known before the first effect.
 
-    `images` are those of all containers in their order. The address is known only when it has been leased; until
-    then a reference stands for it.
+    `images` are those of all containers in their order. `known` is what containers may be told of their Pod; its
+    address is known only when it has been leased, and until then a reference stands for it.
     """
 
     pod: Pod
@@ -58,7 +60,7 @@ class PodPlan(msgspec.Struct, frozen=True, kw_only=True):
     sandbox: SandboxConfig
     images: tuple[Image, ...]
     facts: HostFacts
-    address: str | None = None
+    known: PodFacts
 
     @property
     def init_containers(self) -> tuple[ContainerConfig, ...]:
@@ -73,8 +75,7 @@ class PodPlan(msgspec.Struct, frozen=True, kw_only=True):
     def _configs(self) -> tuple[ContainerConfig, ...]:
         pairs = zip(self.pod.spec.all_containers(), self.images, strict=True)
         return tuple(
-            config_of(self.pod, container, image, (self.uid, self.address), self.facts)
-            for container, image in pairs
+            config_of(self.pod, container, image, self.known, self.facts) for container, image in pairs
         )
 
     def pod_operations(self) -> tuple[Operation, ...]:
@@ -129,6 +130,7 @@ def plan_pod(pod: Pod, uid: str, facts: HostFacts, images: ImageFinder) -> PodPl
         sandbox=sandbox_of(pod, uid),
         images=tuple(images(pod, container) for container in pod.spec.all_containers()),
         facts=facts,
+        known=planned_facts(pod, uid, facts),
     )
     plan.all_operations()
     return plan
@@ -210,7 +212,8 @@ def _make(plan: PodPlan, directory: PodDirectory, results: Results, created: Cre
         in_order = bool(plan.pod.spec.init_containers)
         address = make_sandbox(plan.sandbox, site, initialized=not in_order)
         if not in_order:
-            _make_containers(msgspec.structs.replace(plan, address=address), site, created)
+            known = known_facts(plan.uid, address, plan.facts)
+            _make_containers(msgspec.structs.replace(plan, known=known), site, created)
         write_atomically(directory.complete_path, b"")
     finally:
         results.close()

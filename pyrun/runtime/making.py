@@ -12,7 +12,7 @@ from pyrun.kernel.proc import ProcessIdentity, boot_id
 from pyrun.lifecycle.observation import HookState
 from pyrun.plan.container import plan_container, plan_start
 from pyrun.plan.convert import container_of
-from pyrun.plan.downward import made_facts, planned_facts
+from pyrun.plan.downward import PodFacts
 from pyrun.plan.host import HostFacts
 from pyrun.plan.sandbox import plan_sandbox, sandbox_facts
 from pyrun.runtime.clock import now, rfc3339
@@ -43,16 +43,19 @@ class Site(msgspec.Struct, frozen=True):
 
 
 def config_of(
-    pod: Pod, container: Container, image: Image, identity: tuple[str, str | None], facts: HostFacts
+    pod: Pod, container: Container, image: Image, known: PodFacts, facts: HostFacts
 ) -> ContainerConfig:
-    """Return the configuration of a container of a Pod whose `identity` is its uid and its address.
+    """Return the configuration of a container, which may be told what is `known` of its Pod.
 
-    An address of None is one that is not leased yet: a reference stands for it. Raises InputError when neither
-    container nor image names a program.
+    Raises InputError when neither container nor image names a program.
     """
-    uid, address = identity
-    known = planned_facts(pod, uid, facts) if address is None else made_facts(uid, address, facts)
-    return container_of(pod, container, image, uid, facts.layout, known)
+    return container_of(pod, container, image, known.uid, facts.layout, known)
+
+
+def known_facts(uid: str, address: str, facts: HostFacts) -> PodFacts:
+    """Return what containers may be told of a Pod whose sandbox is made; no address on the host's network."""
+    host_address = facts.network.gateway if address else facts.address
+    return PodFacts(uid=uid, address=address, node_name=facts.hostname, host_address=host_address)
 
 
 def make_sandbox(config: SandboxConfig, site: Site, attempt: int = 0, *, initialized: bool = False) -> str:

@@ -5,6 +5,7 @@ Source: Kubernetes, "Determine the Reason for Pod Failure"; core/v1 Container.te
 
 from __future__ import annotations
 
+import errno
 import os
 
 from pyrun.runtime.logfiles import LogFiles
@@ -43,8 +44,10 @@ def termination_message(
 def _tail_of_file(path: str, limit: int) -> bytes:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except FileNotFoundError:
-        return b""
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ELOOP):
+            return b""
+        raise
     try:
         return os.pread(fd, limit, max(os.fstat(fd).st_size - limit, 0))
     finally:

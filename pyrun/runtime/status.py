@@ -8,15 +8,16 @@ from pyrun.lifecycle import status as rules
 from pyrun.lifecycle.course import live_containers
 from pyrun.runtime.observe import observe
 from pyrun.runtime.pods import PodDirectory, require_pod
+from pyrun.spec.annotations import backoff_of
 from pyrun.spec.backoff import BackoffSettings
 from pyrun.spec.status import PodStatus
 
 
 def pod_status(pod: PodDirectory, defaults: BackoffSettings | None = None) -> PodStatus:
     """Return the status of a Pod; `defaults` are the host's delays of restarts. StateError when it is half made."""
-    return rules.pod_status(
-        require_pod(pod), observe(pod), defaults or BackoffSettings(), time.monotonic_ns()
-    )
+    manifest = require_pod(pod)
+    settings = backoff_of(manifest, defaults or BackoffSettings())
+    return rules.pod_status(manifest, observe(pod), settings, time.monotonic_ns())
 
 
 def running_containers(pod: PodDirectory) -> list[str]:

@@ -13,7 +13,7 @@ from pyrun.lifecycle.observation import AttemptState, HookState, Stop
 from pyrun.runtime.attempts import close_attempt, leaf_of, mark_initialized, restart_all, start_attempt
 from pyrun.runtime.observe import observe
 from pyrun.runtime.pods import PodDirectory, pod_lock
-from pyrun.spec.pod import Container
+from pyrun.spec.pod import Container, EnvVar
 from pyrun.spec.probe import ExecAction, Lifecycle, Probe
 from pyrun.state.records import ProbeRecord, write_record
 from tests.e2e.conftest import Cli, eventually
@@ -318,3 +318,17 @@ def test_an_exit_record_waits_for_the_last_process_of_the_leaf(cli: Cli) -> None
         eventually(exit_record.exists)
         assert not group.is_populated(leaf)
         cli.ok("pod", "rm", "-f", "test")
+
+
+def test_a_container_is_told_of_its_pod_in_every_attempt(cli: Cli) -> None:
+    fields = ("metadata.uid", "status.podIP", "metadata.name")
+    env = tuple(EnvVar(name=f"F{i}", field_path=path) for i, path in enumerate(fields))
+    pod = make(cli, box("a", "echo told $F0 $F1 $F2; exit 1", env=env))
+    sandbox = pod.sandbox()
+    assert sandbox is not None
+    wait_until_over(pod, "a")
+    start(cli, pod, "a", 1)
+    wait_until_over(pod, "a")
+    for attempt in range(2):
+        log = (Path(cli.layout.logs(pod.uid, "a")) / f"{attempt}.log").read_text()
+        assert f"told {pod.uid} {sandbox.address} test\n" in log

@@ -18,7 +18,7 @@ from pyrun.network.operations import ConnectPod, EnsureNetwork, LeaseAddress
 from pyrun.plan.container import plan_container, plan_start
 from pyrun.plan.host import HostFacts
 from pyrun.plan.sandbox import plan_pod, plan_sandbox, sandbox_facts
-from pyrun.rootfs.directories import ClaimName, EnsureDirectory, MakeDirectory, PrepareHostPath
+from pyrun.rootfs.directories import ClaimName, EnsureDirectory, MakeDirectory, MakeFile, PrepareHostPath
 from pyrun.spec.capability import DEFAULT_CAPABILITIES
 from pyrun.spec.container import ContainerConfig, Mount, MountSource, PidMode, Process, Root
 from pyrun.spec.layout import Layout
@@ -60,6 +60,7 @@ def everything() -> tuple[Operation, ...]:
             ),
             pid_mode=PidMode.POD,
             privileged=number == 2,
+            message_path="/dev/termination-log",
         )
         for number in range(3)
     ]
@@ -156,6 +157,7 @@ def test_a_line_that_the_disk_has_no_room_for_is_an_error(tmp_path: Path) -> Non
 UNDONE_WITHOUT_EFFECT: tuple[Operation, ...] = (
     ClaimName("/no/such/names/web", "uid"),
     MakeDirectory("/no/such/directory"),
+    MakeFile("/no/such/file", 0o666),
     EnsureDirectory("/no/such/directory"),
     PrepareHostPath("v", "/no/such/path", HostPathType.FILE_OR_CREATE),
     CreateCgroup("/no/such/prefix", "group"),
