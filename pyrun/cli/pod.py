@@ -70,6 +70,7 @@ def create(
     """
     from pyrun.cli.narrator import Narrator
     from pyrun.cli.recording import record_created
+    from pyrun.cli.supervision import start_supervisor, supervised
     from pyrun.lifecycle.restart import needs_supervision
 
     application.require_root()
@@ -82,21 +83,32 @@ def create(
     for directory, manifest in made:
         click.echo(f"{manifest.metadata.name} {directory.uid}")
     if not no_supervise and any(needs_supervision(manifest) for _, manifest in made):
-        from pyrun.cli.supervision import start_supervisor
-
         start_supervisor(application)
+    elif not supervised(application):
+        _run_hooks(application, [directory for directory, _ in made])
     if wait is not None:
-        return _wait(application, [directory for directory, _ in made], wait, timeout)
+        return _wait([directory for directory, _ in made], wait, timeout)
     return 0
 
 
-def _wait(application: Application, made: list[PodDirectory], wanted: str, timeout: float | None) -> int:
+def _run_hooks(application: Application, made: list[PodDirectory]) -> None:
+    """Run the postStart hooks of Pods that nobody supervises."""
+    from pyrun.cli.recording import of_pod, record
+    from pyrun.runtime.terminate import run_post_starts
+    from pyrun.state.events import Reason
+
+    for directory in made:
+        failures = run_post_starts(directory, application.host)
+        events = [of_pod(directory, Reason.FAILED_POST_START, f.message, f.container) for f in failures]
+        record(application, *events)
+
+
+def _wait(made: list[PodDirectory], wanted: str, timeout: float | None) -> int:
     """Wait until Pods are as they shall be; return the exit code of the command."""
-    from pyrun.cli.supervision import supervised
     from pyrun.runtime.wait import exit_code, wait_until_ended, wait_until_ready, wait_until_running
 
     if wanted == "exit":
-        wait_until_ended(made, timeout, supervised=supervised(application))
+        wait_until_ended(made, timeout)
         return max(exit_code(directory) for directory in made)
     (wait_until_ready if wanted == "ready" else wait_until_running)(made, timeout)
     return 0
@@ -179,13 +191,17 @@ def inspect(application: Application, names: tuple[str, ...], output: str) -> No
 def stop(application: Application, names: tuple[str, ...], grace: int | None) -> None:
     """Stop the containers of Pods, then their sandboxes; records and logs stay."""
     from pyrun.cli.recording import of_pod, record
-    from pyrun.runtime.stop import stop_pod
+    from pyrun.runtime.terminate import stop_pod
     from pyrun.state.events import Reason
 
     application.require_root()
     for directory in _find_all(application, names):
         record(application, of_pod(directory, Reason.KILLING, "Stopping Pod: it was stopped by hand"))
-        stop_pod(directory, grace)
+        failures = stop_pod(directory, grace, application.host)
+        record(
+            application,
+            *(of_pod(directory, Reason.FAILED_PRE_STOP, f.message, f.container) for f in failures),
+        )
         click.echo(directory.uid)
 
 

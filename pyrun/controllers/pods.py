@@ -12,7 +12,8 @@ from collections.abc import Callable
 from pyrun.controllers.context import Context
 from pyrun.controllers.execute import Jobs
 from pyrun.controllers.prober import Prober
-from pyrun.controllers.publish import publish
+from pyrun.controllers.publish import is_ready, publish
+from pyrun.controllers.ranking import PodSummary
 from pyrun.controllers.workers import Failure
 from pyrun.errors import StateError
 from pyrun.lifecycle.actions import Action, RunPostStart, StopContainer, TerminatePod
@@ -23,7 +24,7 @@ from pyrun.runtime.pods import PodDirectory
 from pyrun.runtime.remove import recover_one
 from pyrun.spec.annotations import backoff_of
 from pyrun.spec.pod import Pod
-from pyrun.spec.status import PodStatus
+from pyrun.spec.status import Phase, PodStatus
 from pyrun.state.events import about_pod
 from pyrun.state.locks import acquire
 
@@ -37,7 +38,7 @@ class PodUnit:
 
     def __init__(self, context: Context, directory: PodDirectory, changed: Callable[[PodUnit], None]) -> None:
         self.directory = directory
-        self.pod: Pod | None = None
+        self.pod = _pod_of(directory)
         self.observed: PodObservation | None = None
         self.status: PodStatus | None = None
         self.gone = False
@@ -48,11 +49,38 @@ class PodUnit:
         self._pidfds: dict[str, int] = {}
         self._failures = 0
         self._unreadable = ""
+        self._ready_since_ns = 0
 
     @property
     def uid(self) -> str:
         """The Pod's uid."""
         return self.directory.uid
+
+    @property
+    def terminating(self) -> bool:
+        """Whether its termination was asked for."""
+        return self.observed is not None and self.observed.stop is not None
+
+    def summary(self) -> PodSummary | None:
+        """What a controller needs to know of it; None while nothing is known."""
+        pod, status, observed = self.pod, self.status, self.observed
+        if pod is None:
+            return None
+        statuses = status.container_statuses if status is not None else ()
+        return PodSummary(
+            uid=self.uid,
+            name=pod.metadata.name,
+            namespace=pod.metadata.namespace,
+            labels=pod.metadata.labels,
+            annotations=pod.metadata.annotations,
+            owner_references=pod.metadata.owner_references,
+            phase=status.phase if status is not None else Phase.PENDING,
+            ready=status is not None and is_ready(status),
+            ready_since_ns=self._ready_since_ns,
+            restarts=max((one.restart_count for one in statuses), default=0),
+            created_ns=observed.created_ns if observed is not None else 0,
+            terminating=self.terminating,
+        )
 
     def soon(self) -> None:
         """Look at the Pod in the next turn of the loop; asked for twice, it is looked at once."""
@@ -101,7 +129,8 @@ class PodUnit:
         if decided.wake_ns is not None:
             self._later(max(decided.wake_ns - now, 0))
         self._prober.follow(self.pod, observed)
-        self.status = publish(self._context, self.directory, self.pod, observed)
+        published = publish(self._context, self.directory, self.pod, observed)
+        self.status, self._ready_since_ns = published.status, published.ready_since_ns
         self._changed(self)
 
     def _half_made(self) -> None:
@@ -201,3 +230,12 @@ class PodUnit:
         if failure.kind not in ("NotFound", "Conflict", "Busy") and self.pod is not None:
             self._context.record(about_pod(self.uid, self.pod), "Failed", failure.sentence)
         self.soon() if self._failures == 1 else self._later(delay)
+
+
+def _pod_of(directory: PodDirectory) -> Pod | None:
+    """The Pod of a directory that may have just appeared; one that cannot be read is told at the first look."""
+    try:
+        record = directory.record()
+    except StateError:
+        return None
+    return record.pod if record is not None else None

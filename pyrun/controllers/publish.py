@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import msgspec
 
 from pyrun.controllers.context import Context
@@ -15,8 +17,17 @@ from pyrun.state.clock import now
 from pyrun.state.events import Reason, about_pod
 from pyrun.state.records import ConditionsRecord, ConditionTime, write_record
 
+READY = "Ready"
 
-def publish(context: Context, directory: PodDirectory, pod: Pod, observed: PodObservation) -> PodStatus:
+
+class Published(NamedTuple):
+    """The status of a Pod, and since when it is ready or not (CLOCK_MONOTONIC ns)."""
+
+    status: PodStatus
+    ready_since_ns: int
+
+
+def publish(context: Context, directory: PodDirectory, pod: Pod, observed: PodObservation) -> Published:
     """Return the Pod's status after recording what has changed since the last look, if anything has."""
     now_ns = context.loop.clock()
     status = pod_status(pod, observed, backoff_of(pod, context.backoff), now_ns)
@@ -40,13 +51,17 @@ def publish(context: Context, directory: PodDirectory, pod: Pod, observed: PodOb
     changed = ConditionsRecord(times=times, told=told)
     if changed != known:
         write_record(f"{directory.path}/conditions.json", changed)
-    return msgspec.structs.replace(
-        status,
-        conditions=tuple(
-            msgspec.structs.replace(condition, last_transition_time=time.at)
-            for condition, time in zip(status.conditions, times, strict=True)
-        ),
+    dated = tuple(
+        msgspec.structs.replace(condition, last_transition_time=time.at)
+        for condition, time in zip(status.conditions, times, strict=True)
     )
+    since = next((time.at_ns for time in times if time.type == READY), 0)
+    return Published(msgspec.structs.replace(status, conditions=dated), since)
+
+
+def is_ready(status: PodStatus) -> bool:
+    """Whether the condition Ready is True."""
+    return any(condition.type == READY and condition.status == "True" for condition in status.conditions)
 
 
 def _times(status: PodStatus, known: ConditionsRecord, now_ns: int) -> tuple[ConditionTime, ...]:

@@ -67,7 +67,7 @@ class _Supervisor:
         self._units: dict[str, PodUnit] = {}
         self._desired = Desired(self._context, facts.layout.store, self._control_soon)
         self._stored_pods = StoredPods(self._context, self._desired)
-        self._replica_sets = ReplicaSets(self._context, self._desired)
+        self._replica_sets = ReplicaSets(self._context, self._desired, self._scan)
         self._stopping = False
 
     def run(self, signals: SignalPipe) -> None:

@@ -72,14 +72,15 @@ def _states(
     """The state of a container, and its last one."""
     latest = seen.latest
     if latest is None:
-        waiting = _failure(scene, container, seen.failure) if seen.failure else _creating(scene)
+        failure = seen.failure
+        waiting = _creating(scene) if failure is None else _failure(scene, container, failure)
         return ContainerState(waiting=waiting), ContainerState()
     if latest.ended is None:
         state = _live(scene, container, seen.failure, latest)
         return state, _terminated(scene, container, seen.previous)
-    waiting = _waiting(scene, container, seen.failure, latest)
-    if waiting is not None:
-        return ContainerState(waiting=waiting), _terminated(scene, container, latest)
+    pause = _waiting(scene, container, seen.failure, latest)
+    if pause is not None:
+        return ContainerState(waiting=pause), _terminated(scene, container, latest)
     return _terminated(scene, container, latest), _terminated(scene, container, seen.previous)
 
 

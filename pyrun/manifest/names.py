@@ -151,16 +151,17 @@ def address(text: str) -> str | None:
     """Check the host of a probe or hook: an IP address or `localhost`, for names are not resolved."""
     from ipaddress import ip_address  # two milliseconds that most manifests need not spend
 
+    wrong = (
+        f"{quoted(text)} is not an IP address: pyrun does not resolve names for probes and hooks;"
+        " leave it out for the Pod's own address"
+    )
     if text == "localhost":
         return None
     try:
         ip_address(text)
     except ValueError:
-        return (
-            f"{quoted(text)} is not an IP address: pyrun does not resolve names for probes and hooks;"
-            " leave it out for the Pod's own address"
-        )
-    return None
+        return wrong
+    return wrong if "%" in text else None
 
 
 def field_path(text: str) -> str | None:

@@ -147,7 +147,7 @@ def _port(source: Object) -> int | str:
         if value.isdecimal():
             source.complain("port", "expected a number or the name of a port; remove the quotes")
             return 0
-        return source.text("port", required=True, check=names.port_name)
+        return source.text("port", required=True)
     if value is None:
         source.complain("port", "required")
     return source.number("port", 1, 65535) or 0

@@ -46,8 +46,7 @@ def read_replica_set(value: Value, path: str, problems: Problems) -> ReplicaSet:
 def _spec(source: Object) -> ReplicaSetSpec:
     replicas = source.number("replicas", 0, MAX_INT32)
     replicas = 1 if replicas is None else replicas
-    given = required_child(source, "selector")
-    selector = _selector(given) if given else None
+    selector = _selector(source)
     template = required_child(source, "template")
     made = _template(template, selector) if template else _TEMPLATE
     if template is not None and replicas > 1:
@@ -63,15 +62,20 @@ def _spec(source: Object) -> ReplicaSetSpec:
 
 
 def _selector(source: Object) -> Selector | None:
-    """Convert a selector; None when it has a problem, so that nothing is asked of it."""
+    """Convert the selector of a spec; None when it has a problem, so that nothing is asked of it."""
     before = len(source.problems.found)
+    given = required_child(source, "selector")
+    if given is None:
+        return None
     selector = Selector(
-        match_labels=source.text_map("matchLabels", names.label_key, names.label_value),
-        match_expressions=tuple(_requirement(item) for item in source.children("matchExpressions")),
+        match_labels=given.text_map("matchLabels", names.label_key, names.label_value),
+        match_expressions=tuple(_requirement(item) for item in given.children("matchExpressions")),
     )
-    if source.raw("matchLabels") in (None, {}) and source.raw("matchExpressions") in (None, []):
-        source.blame("must not be empty: it would match every Pod")
-    return selector if len(source.problems.found) == before else None
+    sound = len(source.problems.found) == before
+    if sound and not selector.match_labels and not selector.match_expressions:
+        given.blame("must not be empty: it would match every Pod")
+        return None
+    return selector if sound else None
 
 
 def _requirement(source: Object) -> Requirement:

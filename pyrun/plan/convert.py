@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from pyrun.errors import InputError
 from pyrun.plan.container import pid_mode_of
+from pyrun.plan.downward import PodFacts, PodFields, fields_of
 from pyrun.plan.sandbox import sandbox_volume_path
 from pyrun.process.execute import DEFAULT_PATH
 from pyrun.spec.annotations import rootfs_of, time_offsets
@@ -17,7 +18,7 @@ from pyrun.spec.capability import ALL_CAPABILITIES, effective_set
 from pyrun.spec.container import ContainerConfig, Mount, MountSource, Process, Root, User
 from pyrun.spec.image import Image, ImageConfig
 from pyrun.spec.layout import Layout
-from pyrun.spec.pod import Container, EmptyDir, EnvVar, HostPath, HostPathType, Pod, VolumeMount
+from pyrun.spec.pod import Container, EmptyDir, HostPath, HostPathType, Pod, VolumeMount
 from pyrun.spec.sandbox import HostVolume, SandboxConfig, SandboxVolume
 
 _REFERENCE = re.compile(r"\$(\$|\(([^)]*)\))?")
@@ -60,10 +61,16 @@ def image_from_directory(path: str) -> Image:
     return Image(id=path, names=(path,), layers_dir=parent or "/", layers=(name or ".",))
 
 
-def container_of(pod: Pod, container: Container, image: Image, uid: str, layout: Layout) -> ContainerConfig:
-    """Return the configuration of one container. InputError when neither manifest nor image names a program."""
+def container_of(
+    pod: Pod, container: Container, image: Image, uid: str, layout: Layout, facts: PodFacts | None = None
+) -> ContainerConfig:
+    """Return the configuration of one container. InputError when neither manifest nor image names a program.
+
+    `facts` is what field references of the environment are resolved from; only the uid is known without.
+    """
     context = container.security_context
-    env = environment(container, image.config, pod.spec.host_network, hostname_of(pod))
+    fields = fields_of(pod, facts or PodFacts(uid=uid))
+    env = environment(container, image.config, pod.spec.host_network, hostname_of(pod), fields)
     args = command_line(container, image.config, env)
     user = User(name=image.config.user)
     if context.run_as_user is not None:
@@ -105,11 +112,16 @@ def root_directory(pod: Pod, container: Container) -> str | None:
 
 
 def environment(
-    container: Container, image: ImageConfig, host_network: bool, hostname: str
+    container: Container,
+    image: ImageConfig,
+    host_network: bool,
+    hostname: str,
+    fields: PodFields | None = None,
 ) -> dict[str, str]:
     """Return the variables of a container: the image's, then the manifest's with `$(NAME)` expanded.
 
-    An expansion sees what stands before it in the list; the last value of a name wins.
+    An expansion sees what stands before it in the list; the last value of a name wins. A field of the Pod is taken
+    as it is, `fields` resolves it.
     """
     env = {"PATH": DEFAULT_PATH}
     if not host_network:
@@ -121,12 +133,11 @@ def environment(
         env[name] = value
     declared: dict[str, str] = {}
     for variable in container.env:
-        _define(variable, declared)
+        if variable.field_path:
+            declared[variable.name] = (fields or PodFields()).value(variable.field_path)
+        else:
+            declared[variable.name] = expand(variable.value, declared)
     return env | declared
-
-
-def _define(variable: EnvVar, declared: dict[str, str]) -> None:
-    declared[variable.name] = expand(variable.value, declared)
 
 
 def command_line(container: Container, image: ImageConfig, env: Mapping[str, str]) -> tuple[str, ...]:

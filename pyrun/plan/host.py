@@ -10,7 +10,10 @@ from pyrun.spec.network import NetworkConfig
 
 
 class HostFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """The host as a planner sees it. `capabilities` is the bounding set: the most a container can get."""
+    """The host as a planner sees it. `capabilities` is the bounding set: the most a container can get.
+
+    `address` is the one it would send from, 127.0.0.1 without a route.
+    """
 
     layout: Layout
     cgroup_mount: str
@@ -18,3 +21,4 @@ class HostFacts(msgspec.Struct, frozen=True, kw_only=True):
     limits: tuple[Rlimit, ...]
     network: NetworkConfig
     hostname: str
+    address: str = "127.0.0.1"

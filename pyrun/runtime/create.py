@@ -43,9 +43,6 @@ _SUFFIX = "bcdfghjklmnpqrstvwxz2456789"
 """The letters of generated names: Kubernetes' own, from which no word can be formed."""
 
 
-ADDRESS = "<address>"
-"""Stands in a plan for the address of the Pod."""
-
 Created = Callable[[PodDirectory], None]
 
 
@@ -61,7 +58,7 @@ class PodPlan(msgspec.Struct, frozen=True, kw_only=True):
     sandbox: SandboxConfig
     images: tuple[Image, ...]
     facts: HostFacts
-    address: str = ADDRESS
+    address: str | None = None
 
     @property
     def init_containers(self) -> tuple[ContainerConfig, ...]:

@@ -13,6 +13,9 @@ from pyrun.security.limits import hard_limits
 from pyrun.spec.layout import Layout
 from pyrun.spec.network import NetworkConfig
 
+_ELSEWHERE = "192.0.2.1"
+"""An address of documentation (RFC 5737), nobody's."""
+
 
 def require_root() -> None:
     """Raise PyrunError unless this process may make namespaces and mounts."""
@@ -32,4 +35,15 @@ def read_host(layout: Layout, network: NetworkConfig) -> HostFacts:
         limits=hard_limits(),
         network=network,
         hostname=socket.gethostname(),
+        address=_address(),
     )
+
+
+def _address() -> str:
+    """The address that the host would send from. Connecting a UDP socket asks the routes and sends nothing."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        try:
+            asking.connect((_ELSEWHERE, 9))
+        except OSError:
+            return "127.0.0.1"
+        return str(asking.getsockname()[0])

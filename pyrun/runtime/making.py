@@ -12,6 +12,7 @@ from pyrun.kernel.proc import ProcessIdentity, boot_id
 from pyrun.lifecycle.observation import HookState
 from pyrun.plan.container import plan_container, plan_start
 from pyrun.plan.convert import container_of
+from pyrun.plan.downward import made_facts, planned_facts
 from pyrun.plan.host import HostFacts
 from pyrun.plan.sandbox import plan_sandbox, sandbox_facts
 from pyrun.runtime.clock import now, rfc3339
@@ -42,14 +43,16 @@ class Site(msgspec.Struct, frozen=True):
 
 
 def config_of(
-    pod: Pod, container: Container, image: Image, identity: tuple[str, str], facts: HostFacts
+    pod: Pod, container: Container, image: Image, identity: tuple[str, str | None], facts: HostFacts
 ) -> ContainerConfig:
     """Return the configuration of a container of a Pod whose `identity` is its uid and its address.
 
-    Raises InputError when neither container nor image names a program.
+    An address of None is one that is not leased yet: a reference stands for it. Raises InputError when neither
+    container nor image names a program.
     """
-    uid, _address = identity
-    return container_of(pod, container, image, uid, facts.layout)
+    uid, address = identity
+    known = planned_facts(pod, uid, facts) if address is None else made_facts(uid, address, facts)
+    return container_of(pod, container, image, uid, facts.layout, known)
 
 
 def make_sandbox(config: SandboxConfig, site: Site, attempt: int = 0, *, initialized: bool = False) -> str:

@@ -12,6 +12,7 @@ from pyrun.rootfs.directories import remove_tree
 from pyrun.runtime.collect import collect_orphans
 from pyrun.runtime.pods import LOCK_TIMEOUT, PodDirectory, forget_lock, half_made, pod_lock
 from pyrun.runtime.status import running_containers
+from pyrun.runtime.stop import request_stop
 from pyrun.spec.layout import Layout
 from pyrun.state import transaction
 from pyrun.state.locks import acquire
@@ -21,7 +22,15 @@ END_TIMEOUT = 5.0
 
 
 def remove_pod(pod: PodDirectory, *, force: bool = False) -> None:
-    """Remove a Pod with all it has. Raises Conflict when containers run and `force` is not set."""
+    """Remove a Pod with all it has. Raises Conflict when containers run and `force` is not set.
+
+    With `force` everything is killed at once; if it is being stopped, whoever does that is told to.
+    """
+    if force:
+        with contextlib.suppress(
+            StateError
+        ):  # half made, damaged or on a full disk: it is removed all the same
+            request_stop(pod, 0, "Killing", "removed by a command", remove=True)
     with pod_lock(pod, LOCK_TIMEOUT):
         if not force:
             refuse_running(pod)

@@ -1,54 +1,111 @@
-"""Stopping and killing: signals through pidfds, then the cgroup."""
+"""Asking for the stop of a Pod or a container, and sending signals; see `terminate` for carrying a stop out."""
 
 from __future__ import annotations
 
 import os
 import signal
 import time
+from collections.abc import Callable
+
+from msgspec.structs import replace
 
 from pyrun.cgroups import group
 from pyrun.errors import Conflict, InputError, NotFound
 from pyrun.kernel import syscalls
 from pyrun.kernel.proc import has_ended
-from pyrun.plan.sandbox import PAUSE_LEAF, container_leaf
-from pyrun.process.container import wait_for_exit
-from pyrun.runtime.pods import ContainerKey, PodDirectory, pod_lock, require_pod, require_sandbox
-from pyrun.state.records import SandboxRecord
+from pyrun.lifecycle.observation import Stop
+from pyrun.plan.sandbox import container_leaf
+from pyrun.runtime.clock import now
+from pyrun.runtime.pods import ContainerKey, PodDirectory, require_pod
+from pyrun.state.locks import locked
+from pyrun.state.records import SandboxRecord, read_record, write_record
 
-RECORD_TIMEOUT = 5.0
-"""Seconds for a monitor to write the exit record of a container that was killed."""
+STOP_TIMEOUT = 10.0
+"""Seconds to wait for another process that changes a stop; it only writes a small file."""
 
 
-def stop_pod(pod: PodDirectory, grace: int | None) -> None:
-    """Stop a Pod: 1. thaw it, 2. signal every container, 3. wait for one common grace period, 4. kill what
-    is left by its cgroup, 5. end pause. Records, logs, volumes and the address stay until the Pod is removed.
+def request_stop(
+    pod: PodDirectory, grace: int | None, reason: str, message: str = "", *, remove: bool = False
+) -> Stop:
+    """Persist that a Pod shall be terminated; from now on nothing of it is started. `terminate_pod` carries it out.
 
-    `grace` is in seconds, None for the Pod's own. Stopping a stopped Pod is no error.
+    `grace` is in seconds, None for the Pod's own; 0 kills at once. Of several requests the first says why, the
+    earliest deadline counts, and one that says `remove` is enough. Raises NotFound, and StateError for a Pod that
+    is half made.
     """
-    with pod_lock(pod):
-        sandbox = require_sandbox(pod)
-        seconds = require_pod(pod).spec.termination_grace_period_seconds if grace is None else grace
-        thaw_containers(pod, sandbox)
-        keys = pod.attempts()
-        if seconds > 0:
-            for key in keys:
-                _signal(pod, key, None)
-        deadline = time.monotonic() + seconds
-        for key in keys:
-            wait_for_exit(pod.container_directory(key), deadline)
-        for key in keys:
-            group.kill(f"{sandbox.facts.cgroup}/{container_leaf(key[0])}")
-        deadline = time.monotonic() + RECORD_TIMEOUT
-        for key in keys:
-            wait_for_exit(pod.container_directory(key), deadline)
-        pause = f"{sandbox.facts.cgroup}/{PAUSE_LEAF}"
-        group.kill(pause)
-        group.wait_until_empty(pause)
+    seconds = require_pod(pod).spec.termination_grace_period_seconds if grace is None else grace
+    asked = replace(_asked(seconds, reason, message), remove=remove)
+    under_way = [s for key in pod.attempts() if (s := pod.container_stop(key)) and not pod.closed(key)]
+    if under_way:  # what has been done for the stop of one container need not be done again
+        asked = replace(
+            asked,
+            pre_stopped=tuple(name for stop in under_way for name in stop.pre_stopped),
+            signalled=tuple(name for stop in under_way for name in stop.signalled),
+        )
+    return _request(pod.stop_path, asked)
 
 
-def thaw_containers(pod: PodDirectory, sandbox: SandboxRecord) -> None:
-    """Thaw the containers of a Pod: a frozen process takes no signal but SIGKILL."""
-    for name, _ in pod.attempts():
+def request_container_stop(
+    pod: PodDirectory, key: ContainerKey, grace: int, reason: str, message: str = ""
+) -> Stop:
+    """Persist that an attempt shall be stopped, as `request_stop` does for a Pod; see `stop_attempt`."""
+    if pod.container(key) is None:
+        raise NotFound(
+            f'container "{key[0]}" has no attempt {key[1]}', hint="it is being made, or was removed"
+        )
+    return _request(container_stop_path(pod, key), _asked(grace, reason, message))
+
+
+def container_stop_path(pod: PodDirectory, key: ContainerKey) -> str:
+    """The stop of one attempt that was asked for."""
+    return f"{pod.container_directory(key)}/stop.json"
+
+
+def _asked(grace: int, reason: str, message: str) -> Stop:
+    moment = time.monotonic_ns()
+    return Stop(
+        asked_ns=moment,
+        asked_at=now(),
+        deadline_ns=moment + grace * 10**9,
+        grace_seconds=grace,
+        reason=reason,
+        message=message,
+    )
+
+
+def _request(path: str, asked: Stop) -> Stop:
+    def merge(stop: Stop | None) -> Stop:
+        if stop is None:
+            return asked
+        stop = replace(stop, remove=stop.remove or asked.remove)
+        if asked.deadline_ns >= stop.deadline_ns:
+            return stop
+        # 2 s that a preStop had won belong to the deadline that it had.
+        grace = min(asked.grace_seconds, stop.grace_seconds)
+        return replace(stop, deadline_ns=asked.deadline_ns, grace_seconds=grace, kill_ns=0)
+
+    return change_stop(path, merge)
+
+
+def change_stop(path: str, change: Callable[[Stop | None], Stop]) -> Stop:
+    """Change a persisted stop: whoever asks for it and whoever carries it out do so at the same time.
+
+    Raises NotFound when the Pod is gone.
+    """
+    try:
+        with locked(f"{path}.lock", f"the stop {path}", STOP_TIMEOUT):
+            before = read_record(path, Stop)
+            after = change(before)
+            if after != before:
+                write_record(path, after)
+            return after
+    except FileNotFoundError:
+        raise NotFound("the Pod is gone", hint="another command has removed it") from None
+
+
+def thaw_containers(pod: PodDirectory, sandbox: SandboxRecord, only: str | None = None) -> None:
+    """Thaw the containers of a Pod, or one: a frozen process takes no signal but SIGKILL."""
+    for name in dict.fromkeys(name for name, _ in pod.attempts() if only in (None, name)):
         leaf = f"{sandbox.facts.cgroup}/{container_leaf(name)}"
         if group.is_frozen(leaf):
             group.thaw(leaf)
@@ -84,7 +141,7 @@ def kill_pod(pod: PodDirectory, signal_name: str, container: str | None) -> None
     if not keys:
         known = ", ".join(c.name for c in manifest.spec.all_containers())
         raise NotFound(f'Pod {manifest.metadata.name} has no container "{container}"', hint=f"it has {known}")
-    reached = [_signal(pod, key, number) for key in keys]
+    reached = [send_signal(pod, key, number) for key in keys]
     if not any(reached):
         raise Conflict(f"no container of Pod {manifest.metadata.name} runs", hint="see pyrun pod ls")
 
@@ -92,10 +149,10 @@ def kill_pod(pod: PodDirectory, signal_name: str, container: str | None) -> None
 def signal_container(pod: PodDirectory, name: str, number: int) -> bool:
     """Send a signal to the main process of a container; whether it still ran."""
     key = pod.latest(name)
-    return key is not None and _signal(pod, key, number)
+    return key is not None and send_signal(pod, key, number)
 
 
-def _signal(pod: PodDirectory, key: ContainerKey, number: int | None) -> bool:
+def send_signal(pod: PodDirectory, key: ContainerKey, number: int | None) -> bool:
     """Send a signal, or the container's own stop signal for None; whether it still ran."""
     record = pod.container(key)
     pidfd = record.init.open() if record is not None else None

@@ -86,7 +86,8 @@ class Cli:
         lines += ["  annotations:"]
         lines += [f"    rootfs.pyrun.io/c{i}: {self.rootfs}" for i in range(len(containers))]
         lines += ["spec:"]
-        lines += ["  " + line for line in textwrap.dedent(spec).strip().splitlines()]
+        policy = "" if "restartPolicy" in spec else "restartPolicy: Never\n"
+        lines += ["  " + line for line in (policy + textwrap.dedent(spec).strip()).splitlines()]
         lines += ["  containers:"]
         for i, line in enumerate(containers):
             lines += [

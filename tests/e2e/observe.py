@@ -93,7 +93,11 @@ def manifest(
     annotations: dict[str, str] | None = None,
     **spec: Any,
 ) -> str:
-    """Return the manifest of a Pod whose containers have the busybox root; `spec` are fields of the Pod's spec."""
+    """Return the manifest of a Pod whose containers have the busybox root; `spec` are fields of the Pod's spec.
+
+    Nobody looks after the Pods of most tests, so none is restarted.
+    """
+    spec.setdefault("restartPolicy", "Never")
     roots = {f"rootfs.pyrun.io/{c['name']}": str(cli.rootfs) for c in containers}
     metadata = {"name": name, "annotations": roots | (annotations or {})}
     return json.dumps(

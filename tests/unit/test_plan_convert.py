@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pyrun.errors import InputError
 from pyrun.plan.container import pid_mode_of, rights
@@ -15,12 +18,14 @@ from pyrun.plan.convert import (
     image_from_directory,
     sandbox_of,
 )
+from pyrun.plan.downward import PodFacts, PodFields, planned_facts
 from pyrun.plan.host import HostFacts
 from pyrun.plan.sandbox import sandbox_facts
 from pyrun.security.capabilities import DropBoundingSet
 from pyrun.security.limits import Rlimit, SetLimits
 from pyrun.spec.capability import ALL_CAPABILITIES, DEFAULT_CAPABILITIES
 from pyrun.spec.container import ContainerConfig, Mount, MountSource, PidMode, User
+from pyrun.spec.downward import FIELD_PATHS, MAP_PATHS
 from pyrun.spec.image import Image, ImageConfig
 from pyrun.spec.layout import Layout
 from pyrun.spec.network import NetworkConfig
@@ -143,6 +148,110 @@ def test_command_and_args_see_the_variables_of_the_manifest_only() -> None:
         env=(EnvVar(name="MINE", value="yes"),),
     )
     assert config.process.args == ("run", "yes", "$(OF_IMAGE)", "$(PATH)", "$(MINE)")
+
+
+def test_no_program_is_run_by_a_shell() -> None:
+    config = converted(command=("echo $HOME; ls",), args=("*", "a b"))
+    assert config.process.args == ("echo $HOME; ls", "*", "a b")
+
+
+def test_a_variable_that_is_expanded_is_expanded_once() -> None:
+    env = (
+        EnvVar(name="A", value="$$(B)"),
+        EnvVar(name="B", value="1"),
+        EnvVar(name="C", value="$(A)"),
+        EnvVar(name="D", value="$(D)"),
+    )
+    found = environment(container(env=env), ImageConfig(), host_network=True, hostname="h")
+    assert (found["A"], found["C"], found["D"]) == ("$(B)", "$(B)", "$(D)")
+    assert command_line(container(command=("$(A)", "$(C)$(B)"), env=env), ImageConfig(), found) == (
+        "$(B)",
+        "$(B)1",
+    )
+
+
+TEXTS = st.text("$()AB ", max_size=12)
+
+
+@given(TEXTS)
+def test_a_doubled_dollar_is_always_literal(text: str) -> None:
+    assert expand(text.replace("$", "$$"), {"A": "1", "B": "2"}) == text
+
+
+@given(TEXTS)
+def test_an_expansion_without_variables_only_halves_dollars(text: str) -> None:
+    assert expand(text, {}) == text.replace("$$", "$")
+
+
+FIELDS = PodFields(
+    metadata=Metadata(
+        name="web",
+        namespace="shop",
+        labels={"app.kubernetes.io/name": "nginx"},
+        annotations={"Example.com/note": "it's $(A)"},
+    ),
+    facts=PodFacts(uid="u-1", address="10.137.0.9", node_name="node", host_address="10.137.0.1"),
+)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("metadata.name", "web"),
+        ("metadata.namespace", "shop"),
+        ("metadata.uid", "u-1"),
+        ("metadata.labels['app.kubernetes.io/name']", "nginx"),
+        ("metadata.labels['other']", ""),
+        ("metadata.annotations['Example.com/note']", "it's $(A)"),
+        ("metadata.annotations['other']", ""),
+        ("spec.nodeName", "node"),
+        ("spec.serviceAccountName", "default"),
+        ("status.hostIP", "10.137.0.1"),
+        ("status.hostIPs", "10.137.0.1"),
+        ("status.podIP", "10.137.0.9"),
+        ("status.podIPs", "10.137.0.9"),
+    ],
+)
+def test_fields_of_the_pod(path: str, value: str) -> None:
+    env = (EnvVar(name="A", value="1"), EnvVar(name="F", field_path=path), EnvVar(name="G", value="<$(F)>"))
+    found = environment(container(env=env), ImageConfig(), True, "h", FIELDS)
+    # What the Pod says is not expanded itself, and those after it see it.
+    assert (found["F"], found["G"]) == (value, f"<{value}>")
+
+
+def test_every_field_path_that_a_manifest_may_give_has_a_value() -> None:
+    fields = msgspec.structs.replace(FIELDS, service_account_name="builder")
+    assert fields.value("spec.serviceAccountName") == "builder"
+    assert all(fields.value(path) for path in FIELD_PATHS)
+    assert all(fields.value(f"{name}['other']") == "" for name in MAP_PATHS)
+
+
+def test_on_the_hosts_network_a_pod_has_the_hosts_address() -> None:
+    fields = PodFields(facts=PodFacts(host_address="192.0.2.1"))
+    assert fields.value("status.podIP") == fields.value("status.hostIP") == "192.0.2.1"
+
+
+def test_a_container_is_told_of_its_pod() -> None:
+    env = (
+        EnvVar(name="NAME", field_path="metadata.name"),
+        EnvVar(name="UID", field_path="metadata.uid"),
+        EnvVar(name="IP", field_path="status.podIP"),
+    )
+    one = container(env=env, command=("run", "$(IP)"))
+    image = Image(id="id", config=ImageConfig())
+    told = container_of(pod(one), one, image, "u-1", LAYOUT, PodFacts(uid="u-1", address="10.137.0.9"))
+    assert told.process.args == ("run", "10.137.0.9")
+    assert {"NAME=web", "UID=u-1", "IP=10.137.0.9"} <= set(told.process.env)
+    assert "UID=u-1" in container_of(pod(one), one, image, "u-1", LAYOUT).process.env
+
+
+def test_the_address_of_a_pod_that_is_not_made_is_a_reference() -> None:
+    planned = planned_facts(pod(container()), "<uid>", facts())
+    assert planned == PodFacts(
+        uid="<uid>", address="<address from 10.137.0.0/16>", node_name="node", host_address="10.137.0.1"
+    )
+    shared = planned_facts(pod(container(), host_network=True), "<uid>", facts())
+    assert (shared.address, shared.host_address) == ("", "<address of the host>")
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,13 @@ class Verdict(enum.Enum):
     UNKNOWN = "unknown"
 
 
+class Leftovers(enum.Enum):
+    """What becomes of processes that a program has left running when it ends in time."""
+
+    KILLED = "killed"
+    KEPT = "kept"
+
+
 class Outcome(msgspec.Struct, frozen=True):
     """The end of a check, with what the container answered or why it failed, for people."""
 

@@ -55,9 +55,9 @@ class HttpConversation:
     A redirect is success and is not followed; the kubelet follows those to the same host.
     """
 
-    def __init__(self, action: HttpGetAction, endpoint: Endpoint) -> None:
-        """Raises ValueError for a request that HTTP does not allow."""
-        self._subject = f'Get "{url_of(action, endpoint)}"'
+    def __init__(self, action: HttpGetAction, endpoint: Endpoint, subject: str) -> None:
+        """`subject` begins the message of a failure. Raises ValueError for a request that HTTP does not allow."""
+        self._subject = subject
         self._connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=_HEAD_LIMIT)
         self._heard = False
         self._status = 0

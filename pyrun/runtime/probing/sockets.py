@@ -15,7 +15,7 @@ from typing import Protocol
 
 from pyrun.kernel import syscalls
 from pyrun.network.netns import OWN
-from pyrun.runtime.probing.check import Check, Outcome, ProbeTarget, Verdict
+from pyrun.runtime.probing.check import OUTPUT_LIMIT, Check, Outcome, ProbeTarget, Verdict
 
 HOST_NETWORK_ADDRESS = "127.0.0.1"
 """Where a Pod on the host's network is asked."""
@@ -199,9 +199,10 @@ class SocketCheck:
 
     def _hear(self, conversation: Conversation, data: bytes) -> Outcome | None:
         try:
-            return conversation.incoming(data)
+            outcome = conversation.incoming(data)
         except Exception as error:  # a parser that garbage has surprised; no target may stop who drives
-            return self._failure(f"malformed answer: {type(error).__name__}: {error}")
+            outcome = self._failure(f"malformed answer: {type(error).__name__}: {error}")
+        return None if outcome is None else Outcome(outcome.verdict, outcome.message[:OUTPUT_LIMIT])
 
     def _send(self, conversation: Conversation) -> None:
         self._pending += conversation.outgoing()
