@@ -227,17 +227,17 @@ def rm(application: Application, names: tuple[str, ...], force: bool, everything
 
 def _remove(application: Application, directory: PodDirectory, force: bool) -> None:
     """Remove a Pod; one that was applied is taken out of what shall be before, or it would be made again."""
-    from pyrun.cli.recording import of_pod, record
+    from pyrun.cli.recording import ends_of, of_pod, record
     from pyrun.controllers.deletion import forget_applied
     from pyrun.runtime.remove import refuse_running, remove_pod
     from pyrun.state.events import Reason
 
     if not force:
         refuse_running(directory)
-    event = of_pod(directory, Reason.REMOVED, "Pod was removed by hand")
+    events = [*ends_of(directory), of_pod(directory, Reason.REMOVED, "Pod was removed by hand")]
     forget_applied(application.layout, directory)
     remove_pod(directory, force=force)
-    record(application, event)
+    record(application, *events)
 
 
 @pod.command("kill")
