@@ -86,11 +86,11 @@ def _change(application: Application, kind: Kind, identity: tuple[str, str, str]
     """Change the labels of what is wished for, where there is something, and of the Pod itself."""
     import os
 
-    from msgspec.structs import replace
+    import msgspec
 
     from pyrun.runtime.metadata import change_metadata
     from pyrun.runtime.pods import PodDirectory
-    from pyrun.spec.pod import Pod
+    from pyrun.spec.pod import Metadata
     from pyrun.store.apply import label as label_object
     from pyrun.store.objects import Store
 
@@ -103,9 +103,9 @@ def _change(application: Application, kind: Kind, identity: tuple[str, str, str]
     directory = PodDirectory(application.layout, uid)
     if kind is Kind.POD and os.path.isdir(directory.path):
 
-        def labelled(pod: Pod) -> Pod:
-            merged = {**pod.metadata.labels, **changes}
+        def labelled(metadata: Metadata) -> Metadata:
+            merged = {**metadata.labels, **changes}
             kept = {key: value for key, value in merged.items() if value is not None}
-            return replace(pod, metadata=replace(pod.metadata, labels=kept))
+            return msgspec.structs.replace(metadata, labels=kept)
 
         change_metadata(directory, labelled)

@@ -87,7 +87,7 @@ def create(
     elif not supervised(application):
         _run_hooks(application, [directory for directory, _ in made])
     if wait is not None:
-        return _wait([directory for directory, _ in made], wait, timeout)
+        return _wait(application, [directory for directory, _ in made], wait, timeout)
     return 0
 
 
@@ -103,12 +103,13 @@ def _run_hooks(application: Application, made: list[PodDirectory]) -> None:
         record(application, *events)
 
 
-def _wait(made: list[PodDirectory], wanted: str, timeout: float | None) -> int:
+def _wait(application: Application, made: list[PodDirectory], wanted: str, timeout: float | None) -> int:
     """Wait until Pods are as they shall be; return the exit code of the command."""
+    from pyrun.cli.supervision import supervised
     from pyrun.runtime.wait import exit_code, wait_until_ended, wait_until_ready, wait_until_running
 
     if wanted == "exit":
-        wait_until_ended(made, timeout)
+        wait_until_ended(made, timeout, supervised=supervised(application))
         return max(exit_code(directory) for directory in made)
     (wait_until_ready if wanted == "ready" else wait_until_running)(made, timeout)
     return 0

@@ -6,8 +6,8 @@ import os
 from contextlib import suppress
 
 import msgspec
-from msgspec.structs import replace
 
+from pyrun.controllers.ownership import released
 from pyrun.controllers.running import supervisor
 from pyrun.errors import Conflict, NotFound
 from pyrun.plan.host import HostFacts
@@ -17,7 +17,6 @@ from pyrun.runtime.stop import request_stop
 from pyrun.runtime.terminate import terminate_pod
 from pyrun.spec.layout import Layout
 from pyrun.spec.object import ObjectKey
-from pyrun.spec.pod import Pod
 from pyrun.state.clock import now
 from pyrun.state.events import EventLog, Reason, about_pod, happened
 from pyrun.store.objects import Store
@@ -71,7 +70,7 @@ class Deletion:
             owned = [pod for pod in pod_directories(self._layout) if _owned_by(pod, victim.uid)]
             for pod in owned:
                 if victim.orphan:
-                    change_metadata(pod, lambda one: _without_owner(one, victim.uid))
+                    change_metadata(pod, lambda metadata: released(metadata, victim.uid))
                 else:
                     self._stop(pod, self._grace(victim, pod))
             if not victim.orphan:
@@ -125,8 +124,3 @@ def _owned_by(pod: PodDirectory, uid: str) -> bool:
     record = pod.record()
     owners = record.pod.metadata.owner_references if record is not None else ()
     return any(owner.controller and owner.uid == uid for owner in owners)
-
-
-def _without_owner(pod: Pod, uid: str) -> Pod:
-    owners = tuple(owner for owner in pod.metadata.owner_references if owner.uid != uid)
-    return replace(pod, metadata=replace(pod.metadata, owner_references=owners))

@@ -20,7 +20,7 @@ from pyrun.runtime.hooks import run_post_start
 from pyrun.runtime.pods import PodDirectory, require_pod
 from pyrun.runtime.sandboxes import rebuild_sandbox
 from pyrun.runtime.stop import request_container_stop, request_stop
-from pyrun.runtime.terminate import stop_attempt, stop_sidecars, terminate_pod
+from pyrun.runtime.terminate import HookFailure, close_sandbox, stop_attempt, terminate_pod
 from pyrun.state.events import EventLog, Reason, about_pod, happened
 
 SOURCE = "supervisor"
@@ -60,28 +60,34 @@ class Jobs:
                     action.container, Reason.STARTED, f"{text}: {action.message}" if action.message else text
                 )
             case RunPostStart():
-                run_post_start(directory, (action.container, action.attempt), facts)
+                result = run_post_start(directory, (action.container, action.attempt), facts)
+                if not result.ok:
+                    self._tell(action.container, Reason.FAILED_POST_START, result.message)
             case StopContainer():
                 key = (action.container, action.attempt)
                 if directory.container_stop(key) is None:
                     self._tell(action.container, Reason.KILLING, action.message)
                 request_container_stop(directory, key, action.grace_seconds, action.reason, action.message)
-                stop_attempt(directory, key, facts)
+                self._hooks(stop_attempt(directory, key, facts))
             case RebuildSandbox():
                 self._tell("", Reason.SANDBOX_CHANGED, action.message)
                 rebuild_sandbox(directory, facts)
             case RestartAllContainers():
                 self._tell(action.container, Reason.RESTART_ALL, action.message)
-                restart_all(directory, facts)
+                restart_all(directory)
             case MarkInitialized():
                 mark_initialized(directory)
             case TerminatePod():
                 if directory.stop() is None:
                     self._tell("", Reason(action.reason), action.message)
                     request_stop(directory, action.grace_seconds, action.reason, action.message, remove=False)
-                terminate_pod(directory, facts)
+                self._hooks(terminate_pod(directory, facts))
             case CloseSandbox():
-                stop_sidecars(directory, facts)
+                self._hooks(close_sandbox(directory, facts))
+
+    def _hooks(self, failures: tuple[HookFailure, ...]) -> None:
+        for failure in failures:
+            self._tell(failure.container, Reason.FAILED_PRE_STOP, failure.message)
 
     def _tell(self, container: str, reason: Reason, message: str) -> None:
         about = about_pod(self._directory.uid, require_pod(self._directory), container)

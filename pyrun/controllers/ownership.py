@@ -81,25 +81,24 @@ def owner_reference(replica_set: ReplicaSet, uid: str) -> OwnerReference:
     )
 
 
-def adopted(pod: Pod, reference: OwnerReference) -> Pod:
-    """Return the Pod with a controller; the same when it is that one's. Conflict when it has another by now."""
-    controller = controller_of(pod.metadata.owner_references)
+def adopted(metadata: Metadata, reference: OwnerReference) -> Metadata:
+    """Return the metadata of a Pod with a controller; the same when it is that one's.
+
+    Raises Conflict when it has another by now.
+    """
+    controller = controller_of(metadata.owner_references)
     if controller is None:
-        return _owned_by(pod, (*pod.metadata.owner_references, reference))
+        references = (*metadata.owner_references, reference)
+        return msgspec.structs.replace(metadata, owner_references=references)
     if controller.uid == reference.uid:
-        return pod
+        return metadata
     raise Conflict(
-        f'Pod "{pod.metadata.name}" belongs to {controller.kind} "{controller.name}" by now',
+        f'Pod "{metadata.name}" belongs to {controller.kind} "{controller.name}" by now',
         hint="give the two selectors that do not overlap",
     )
 
 
-def released(pod: Pod, uid: str) -> Pod:
-    """Return the Pod without the owner of a uid."""
-    kept = tuple(reference for reference in pod.metadata.owner_references if reference.uid != uid)
-    return _owned_by(pod, kept)
-
-
-def _owned_by(pod: Pod, references: tuple[OwnerReference, ...]) -> Pod:
-    metadata = msgspec.structs.replace(pod.metadata, owner_references=references)
-    return msgspec.structs.replace(pod, metadata=metadata)
+def released(metadata: Metadata, uid: str) -> Metadata:
+    """Return the metadata of a Pod without the owner of a uid."""
+    kept = tuple(reference for reference in metadata.owner_references if reference.uid != uid)
+    return msgspec.structs.replace(metadata, owner_references=kept)

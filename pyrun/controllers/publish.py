@@ -8,7 +8,7 @@ import msgspec
 
 from pyrun.controllers.context import Context
 from pyrun.lifecycle.observation import Attempt, PodObservation
-from pyrun.lifecycle.status import pod_status
+from pyrun.lifecycle.status import pod_status, transitions
 from pyrun.runtime.pods import PodDirectory
 from pyrun.spec.annotations import backoff_of
 from pyrun.spec.pod import Pod
@@ -65,11 +65,10 @@ def is_ready(status: PodStatus) -> bool:
 
 
 def _times(status: PodStatus, known: ConditionsRecord, now_ns: int) -> tuple[ConditionTime, ...]:
-    before = {(time.type, time.status): time for time in known.times}
+    before = tuple((time.type, time.status, time.at, time.at_ns) for time in known.times)
     return tuple(
-        before.get((condition.type, condition.status))
-        or ConditionTime(type=condition.type, status=condition.status, at=now(), at_ns=now_ns)
-        for condition in status.conditions
+        ConditionTime(type=kind, status=word, at=at, at_ns=at_ns)
+        for kind, word, at, at_ns in transitions(status, before, now(), now_ns)
     )
 
 

@@ -21,7 +21,7 @@ from pyrun.runtime.metadata import change_metadata
 from pyrun.runtime.stop import request_stop
 from pyrun.spec.event import ObjectReference
 from pyrun.spec.object import Json, ObjectKey, StoredObject
-from pyrun.spec.pod import Pod
+from pyrun.spec.pod import Metadata
 from pyrun.spec.replicaset import ReplicaSet
 from pyrun.state.clock import now
 from pyrun.state.events import Reason
@@ -139,11 +139,11 @@ class ReplicaSets:
     def _change_owners(self, stored: StoredObject, desired: DesiredSet, decision: Decision) -> None:
         reference = owner_reference(desired.replica_set, desired.uid)
         for uid in decision.adopt:
-            self._change_owner(uid, lambda pod: adopted(pod, reference))
+            self._change_owner(uid, lambda metadata: adopted(metadata, reference))
         for uid in decision.release:
-            self._change_owner(uid, lambda pod: released(pod, stored.uid))
+            self._change_owner(uid, lambda metadata: released(metadata, stored.uid))
 
-    def _change_owner(self, uid: str, change: Callable[[Pod], Pod]) -> None:
+    def _change_owner(self, uid: str, change: Callable[[Metadata], Metadata]) -> None:
         unit = self._units.get(uid)
         key = ("owner", uid)
         if unit is None or self._context.workers.busy(key):

@@ -20,7 +20,7 @@ from pyrun.manifest.load import read_object
 from pyrun.runtime.metadata import change_metadata
 from pyrun.runtime.stop import request_stop
 from pyrun.spec.object import Json, StoredObject
-from pyrun.spec.pod import Pod
+from pyrun.spec.pod import Metadata, Pod
 from pyrun.spec.status import Phase, PodStatus
 from pyrun.state.events import Reason, about_pod
 from pyrun.store.convert import object_value
@@ -131,11 +131,8 @@ class StoredPods:
         if self._context.workers.busy(key):
             return
 
-        def change(pod: Pod) -> Pod:
-            metadata = msgspec.structs.replace(
-                pod.metadata, labels=stored.labels, annotations=stored.annotations
-            )
-            return msgspec.structs.replace(pod, metadata=metadata)
+        def change(metadata: Metadata) -> Metadata:
+            return msgspec.structs.replace(metadata, labels=stored.labels, annotations=stored.annotations)
 
         directory = unit.directory
         self._context.workers.start(key, lambda: change_metadata(directory, change), lambda _: unit.soon())

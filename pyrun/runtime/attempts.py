@@ -181,7 +181,12 @@ def _forget(pod: PodDirectory, key: ContainerKey) -> None:
     """Undo an attempt, and remove its records and its log."""
     name, attempt = key
     transaction.undo(pod.container_journal(key))
-    remove_tree(pod.container_directory(key))
+    # Out of sight at once: who observes it file by file would miss its end and take its monitor for lost.
+    hidden = f"{os.path.dirname(pod.container_directory(key))}/.{attempt}"
+    remove_tree(hidden)
+    with contextlib.suppress(FileNotFoundError):
+        os.rename(pod.container_directory(key), hidden)
+    remove_tree(hidden)
     logs = pod.layout.logs(pod.uid, name)
     for entry in list_directory(logs):
         if entry.startswith(f"{attempt}.log"):

@@ -185,8 +185,8 @@ def end_of(pod: PodDirectory, key: ContainerKey, record: ContainerRecord, leaf: 
     if end is not None or record.monitor.alive():
         return end
     end = pod.exit(key)
-    if end is not None:
-        return end
+    if end is not None or pod.container(key) is None or pod.closed(key) is not None:
+        return end  # in the last two cases it was closed or removed since it was looked at: the leaf is another's
     # Its main process died with the monitor; what that has left behind nobody else would end.
     group.kill(leaf)
     group.wait_until_empty(leaf, KILL_PATIENCE)
