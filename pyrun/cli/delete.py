@@ -22,7 +22,7 @@ from pyrun.cli.kinds import (
 from pyrun.errors import InputError, NotFound, PyrunError
 
 if TYPE_CHECKING:
-    from pyrun.cli.listing import Listing
+    from pyrun.cli.listing import Listing, Scope
     from pyrun.cli.rows import Row
     from pyrun.controllers.deletion import Deletion, Victim
 
@@ -110,10 +110,7 @@ def _checked(targets: Sequence[Target], chosen: bool) -> Sequence[Target]:
     return targets
 
 
-def _found(listing: Listing, target: Target, scope: object, missing_ok: bool) -> list[Row]:
-    from pyrun.cli.listing import Scope
-
-    assert isinstance(scope, Scope)
+def _found(listing: Listing, target: Target, scope: Scope, missing_ok: bool) -> list[Row]:
     found: list[Row] = []
     for one in [Target(target.kind, (name,)) for name in target.names] or [target]:
         try:

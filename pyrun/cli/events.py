@@ -13,6 +13,7 @@ from pyrun.cli.kinds import Kind, all_namespaces_option, namespace_option, parse
 
 if TYPE_CHECKING:
     from pyrun.spec.event import Event
+    from pyrun.state.events import EventLog
 
 
 @click.command()
@@ -76,7 +77,7 @@ def about(subject: str, namespace: str | None) -> Callable[[Event], bool]:
 def _print(found: list[Event], output: str | None) -> None:
     import time
 
-    from pyrun.cli.get import Output, Table
+    from pyrun.cli.get import Output, Style, Table
     from pyrun.cli.output import print_json, print_yaml
     from pyrun.cli.rows import event_row
     from pyrun.state.events import aggregate
@@ -86,15 +87,12 @@ def _print(found: list[Event], output: str | None) -> None:
         value = {"apiVersion": "v1", "kind": "List", "items": [row.value for row in rows]}
         print_json(value) if output == "json" else print_yaml(value)
     elif rows:
-        Table(Kind.EVENT, Output(output or ""), spaces=False).print(rows)
+        Table(Kind.EVENT, Style(Output(output or ""))).print(rows)
     else:
         click.echo("No events.", err=True)
 
 
-def _follow(log: object, wanted: Callable[[Event], bool]) -> int:
-    from pyrun.state.events import EventLog
-
-    assert isinstance(log, EventLog)
+def _follow(log: EventLog, wanted: Callable[[Event], bool]) -> int:
     try:
         for batch in log.follow():
             for event in filter(wanted, batch):

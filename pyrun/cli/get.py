@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -37,12 +37,22 @@ class Output(enum.Enum):
     NAME = "name"
 
 
+class Style(NamedTuple):
+    """How objects are printed: with their namespaces, with their kinds before the names, below headers."""
+
+    shape: Output
+    spaces: bool = False
+    prefixed: bool = False
+    headers: bool = True
+
+
 def get_options(command: Any) -> Any:
     """Give a command the options of `get`."""
     for option in (
         selector_option,
         all_namespaces_option,
         namespace_option,
+        click.option("--no-headers", is_flag=True, help="Leave out the line of headers."),
         click.option("-w", "--watch", is_flag=True, help="Go on, and print what changes."),
         click.option("-o", "--output", type=click.Choice(["wide", "yaml", "json", "name"]), default=None),
     ):
@@ -77,6 +87,7 @@ def get_objects(  # noqa: PLR0913 - one parameter an option
     *,
     output: str | None,
     watch: bool,
+    no_headers: bool,
     namespace: str,
     all_namespaces: bool,
     selector: str,
@@ -85,41 +96,43 @@ def get_objects(  # noqa: PLR0913 - one parameter an option
     from pyrun.cli.listing import Listing, scope_of
 
     scope = scope_of(namespace, all_namespaces, selector)
-    shape = Output(output or "")
+    several = len({target.kind for target in targets}) > 1
+    style = Style(Output(output or ""), scope.namespace is None, several, not no_headers)
     listing = Listing(application)
     try:
         if watch:
-            return _watch(application, listing, targets, scope, shape)
+            return _watch(application, listing, targets, scope, style)
         rows = listing.find(targets, scope)
-        single = len(targets) == 1 and len(targets[0].names) == 1
-        _print(rows, targets, scope, shape, single=single)
     finally:
         listing.close()
+    single = len(targets) == 1 and len(targets[0].names) == 1
+    if style.shape in (Output.YAML, Output.JSON):
+        _print_value(
+            rows[0].value if single else {"apiVersion": "v1", "kind": "List", "items": _values(rows)}, style
+        )
+    elif rows or style.shape is Output.NAME:
+        _print_tables(rows, targets, style)
+    else:
+        where = "" if scope.namespace is None else f" in {scope.namespace} namespace"
+        click.echo(f"No resources found{where}.", err=True)
     return 0
 
 
-def _print(
-    rows: Sequence[Row], targets: Sequence[Target], scope: Scope, shape: Output, *, single: bool
-) -> None:
-    if shape in (Output.YAML, Output.JSON):
-        value = (
-            rows[0].value
-            if single
-            else {"apiVersion": "v1", "kind": "List", "items": [r.value for r in rows]}
-        )
-        print_yaml(value) if shape is Output.YAML else print_json(value)
-        return
-    if not rows and shape is not Output.NAME:
-        where = "" if scope.namespace is None else f" in {scope.namespace} namespace"
-        click.echo(f"No resources found{where}.", err=True)
-        return
-    kinds = dict.fromkeys(target.kind for target in targets)
-    several = len(kinds) > 1
-    for number, kind in enumerate(kind for kind in kinds if any(row.kind is kind for row in rows)):
-        if number and shape is not Output.NAME:
+def _values(rows: Sequence[Row]) -> list[Any]:
+    return [row.value for row in rows]
+
+
+def _print_value(value: Any, style: Style) -> None:
+    print_yaml(value) if style.shape is Output.YAML else print_json(value)
+
+
+def _print_tables(rows: Sequence[Row], targets: Sequence[Target], style: Style) -> None:
+    """Print a table for each kind there is something of."""
+    kinds = [kind for kind in dict.fromkeys(t.kind for t in targets) if any(row.kind is kind for row in rows)]
+    for number, kind in enumerate(kinds):
+        if number and style.shape is not Output.NAME:
             click.echo()
-        table = Table(kind, shape, spaces=scope.namespace is None, prefixed=several)
-        table.print([row for row in rows if row.kind is kind])
+        Table(kind, style).print([row for row in rows if row.kind is kind])
 
 
 class Table:
@@ -128,22 +141,21 @@ class Table:
     What is printed later keeps the widths, and widens them when it must.
     """
 
-    def __init__(self, kind: Kind, shape: Output, *, spaces: bool, prefixed: bool = False) -> None:
+    def __init__(self, kind: Kind, style: Style) -> None:
         self._kind = kind
-        self._shape = shape
-        self._spaces = spaces
-        self._prefixed = prefixed
+        self._style = style
         self._widths: list[int] = []
 
     def print(self, rows: Sequence[Row]) -> None:
         """Print objects below those before."""
-        if self._shape is Output.NAME:
+        if self._style.shape is Output.NAME:
             for row in rows:
                 click.echo(f"{row.kind.value}/{row.name}")
             return
         lines = [self._cells(row) for row in rows]
-        if not self._widths:
-            lines.insert(0, self._headers())
+        if not self._widths and rows:
+            if self._style.headers:
+                lines.insert(0, self._headers())
             self._widths = [0] * len(lines[0])
         self._widths = [max(w, *(len(line[i]) for line in lines)) for i, w in enumerate(self._widths)]
         for line in lines:
@@ -155,46 +167,44 @@ class Table:
 
         plain, wide = HEADERS[self._kind]
         return [
-            *(("NAMESPACE",) if self._spaces else ()),
+            *(("NAMESPACE",) if self._style.spaces else ()),
             *plain,
-            *(wide if self._shape is Output.WIDE else ()),
+            *(wide if self._style.shape is Output.WIDE else ()),
         ]
 
     def _cells(self, row: Row) -> list[str]:
         first = row.cells[0]
-        if self._prefixed and self._kind is not Kind.EVENT:
+        if self._style.prefixed and self._kind is not Kind.EVENT:
             first = f"{row.kind.value}/{first}"
         return [
-            *((row.namespace,) if self._spaces else ()),
+            *((row.namespace,) if self._style.spaces else ()),
             first,
             *row.cells[1:],
-            *(row.wide if self._shape is Output.WIDE else ()),
+            *(row.wide if self._style.shape is Output.WIDE else ()),
         ]
 
 
 def _watch(
-    application: Application, listing: Listing, targets: Sequence[Target], scope: Scope, shape: Output
+    application: Application, listing: Listing, targets: Sequence[Target], scope: Scope, style: Style
 ) -> int:
     """Print what there is and then what has changed, until somebody presses Ctrl-C."""
     from pyrun.runtime.watch import Watch
 
-    tables = {
-        target.kind: Table(target.kind, shape, spaces=scope.namespace is None, prefixed=len(targets) > 1)
-        for target in targets
-    }
+    tables = {target.kind: Table(target.kind, style) for target in targets}
     watch = Watch(application.layout)
     before: dict[str, Row] = {}
     try:
         while True:
             now = {_identity(row): row for row in _present(listing, targets, scope)}
-            changed = [row for key, row in now.items() if _bytes(row) != _bytes(before.get(key))]
-            gone = [_deleted(row) for key, row in before.items() if key not in now]
-            for row in (*gone, *changed):
-                if shape in (Output.YAML, Output.JSON):
-                    _print([row], targets, scope, shape, single=True)
-                    click.echo("---") if shape is Output.YAML else None
-                else:
-                    tables[row.kind].print([row])
+            changed = [_deleted(row) for key, row in before.items() if key not in now]
+            changed += [row for key, row in now.items() if _bytes(row) != _bytes(before.get(key))]
+            if style.shape in (Output.YAML, Output.JSON):
+                for row in changed:
+                    _print_value(row.value, style)
+                    click.echo("---" if style.shape is Output.YAML else "", nl=style.shape is Output.YAML)
+            else:
+                for kind, table in tables.items():
+                    table.print([row for row in changed if row.kind is kind])
             before = now
             watch.wait()
     except KeyboardInterrupt:

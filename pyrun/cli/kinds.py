@@ -9,7 +9,6 @@ from typing import Any, NamedTuple, TypeVar
 import click
 
 from pyrun.errors import InputError
-from pyrun.manifest.nearest import did_you_mean
 from pyrun.spec.object import ObjectKey
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -65,7 +64,9 @@ def kind_of(word: str) -> Kind:
     """Return the kind that a word means. Raises InputError."""
     kind = WORDS.get(word.lower())
     if kind is None:
-        hint = did_you_mean(word.lower(), WORDS) or ""
+        from pyrun.manifest.nearest import did_you_mean
+
+        hint = did_you_mean(word.lower(), WORDS)
         raise InputError(
             f'"{word}" is not a kind of object{hint}',
             hint="known are pods (po), replicasets (rs), events (ev)",

@@ -70,6 +70,7 @@ def create(
     """
     from pyrun.cli.narrator import Narrator
     from pyrun.cli.recording import record_created
+    from pyrun.cli.supervision import start_supervisor, supervised
     from pyrun.lifecycle.restart import needs_supervision
 
     application.require_root()
@@ -82,12 +83,24 @@ def create(
     for directory, manifest in made:
         click.echo(f"{manifest.metadata.name} {directory.uid}")
     if not no_supervise and any(needs_supervision(manifest) for _, manifest in made):
-        from pyrun.cli.supervision import start_supervisor
-
         start_supervisor(application)
+    elif not supervised(application):
+        _run_hooks(application, [directory for directory, _ in made])
     if wait is not None:
         return _wait(application, [directory for directory, _ in made], wait, timeout)
     return 0
+
+
+def _run_hooks(application: Application, made: list[PodDirectory]) -> None:
+    """Run the postStart hooks of Pods that nobody supervises."""
+    from pyrun.cli.recording import of_pod, record
+    from pyrun.runtime.terminate import run_post_starts
+    from pyrun.state.events import Reason
+
+    for directory in made:
+        failures = run_post_starts(directory, application.host)
+        events = [of_pod(directory, Reason.FAILED_POST_START, f.message, f.container) for f in failures]
+        record(application, *events)
 
 
 def _wait(application: Application, made: list[PodDirectory], wanted: str, timeout: float | None) -> int:
@@ -185,7 +198,11 @@ def stop(application: Application, names: tuple[str, ...], grace: int | None) ->
     application.require_root()
     for directory in _find_all(application, names):
         record(application, of_pod(directory, Reason.KILLING, "Stopping Pod: it was stopped by hand"))
-        stop_pod(directory, grace, application.host)
+        failures = stop_pod(directory, grace, application.host)
+        record(
+            application,
+            *(of_pod(directory, Reason.FAILED_PRE_STOP, f.message, f.container) for f in failures),
+        )
         click.echo(directory.uid)
 
 
@@ -211,17 +228,17 @@ def rm(application: Application, names: tuple[str, ...], force: bool, everything
 
 def _remove(application: Application, directory: PodDirectory, force: bool) -> None:
     """Remove a Pod; one that was applied is taken out of what shall be before, or it would be made again."""
-    from pyrun.cli.recording import of_pod, record
+    from pyrun.cli.recording import ends_of, of_pod, record
     from pyrun.controllers.deletion import forget_applied
     from pyrun.runtime.remove import refuse_running, remove_pod
     from pyrun.state.events import Reason
 
     if not force:
         refuse_running(directory)
-    event = of_pod(directory, Reason.REMOVED, "Pod was removed by hand")
+    events = [*ends_of(directory), of_pod(directory, Reason.REMOVED, "Pod was removed by hand")]
     forget_applied(application.layout, directory)
     remove_pod(directory, force=force)
-    record(application, event)
+    record(application, *events)
 
 
 @pod.command("kill")

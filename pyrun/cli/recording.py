@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pyrun.errors import StateError
+from pyrun.errors import NotFound, StateError
 
 if TYPE_CHECKING:
     from pyrun.cli.application import Application
@@ -48,3 +48,28 @@ def record_created(application: Application, made: Sequence[tuple[PodDirectory, 
             events.append(happened(about, Reason.CREATED, f"Created container {container.name}"))
             events.append(happened(about, Reason.STARTED, f"Started container {container.name} (attempt 0)"))
     record(application, *events)
+
+
+def ends_of(directory: PodDirectory) -> list[Event]:
+    """Return events of how containers have ended that no supervisor has told of; nothing else outlives the Pod."""
+    from pyrun.runtime.history import how_it_ended
+    from pyrun.runtime.observe import observe
+    from pyrun.state.events import Reason, about_pod, happened
+
+    try:
+        record, told = directory.record(), directory.conditions().told
+        containers = observe(directory).containers
+    except (StateError, NotFound):
+        return []
+    if record is None:
+        return []
+    ends = [(c.name, c.latest) for c in containers if c.latest is not None and c.latest.ended is not None]
+    return [
+        happened(
+            about_pod(directory.uid, record.pod, name),
+            Reason.MONITOR_LOST if end.lost else Reason.OOM_KILLING if end.oom_kills else Reason.EXITED,
+            f"Container {name} (attempt {attempt.attempt}) {how_it_ended(end)}",
+        )
+        for name, attempt in ends
+        if (end := attempt.ended) is not None and told.get(name, -1) < attempt.attempt
+    ]

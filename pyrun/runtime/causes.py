@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from pyrun.lifecycle.observation import Attempt, AttemptState, ContainerObservation, Ended, HookState
+from pyrun.lifecycle.restart import RestartVerdict, wants_restart
 from pyrun.runtime.history import History, how_it_ended, seconds
 from pyrun.spec.event import EventType
 from pyrun.spec.pod import Container, is_sidecar
@@ -175,8 +176,19 @@ def _ended(history: History) -> Verdict | None:
             ends = f"it has ended {ending.crashes + 1} times in a row and " if ending.crashes else "it "
             again = f"{cause}; {ends}waits to be started again"
             return _with_supervisor(history, again, command)
+        if _is_restarted(history, seen, end):
+            return _with_supervisor(history, f"{cause}; it is to be started again", command)
         return Verdict(_sentence(cause), command)
     return None
+
+
+def _is_restarted(history: History, seen: _Seen, end: Ended) -> bool:
+    pod, observed, status = history.pod, history.observed, history.status
+    if pod is None or observed is None or observed.stop is not None:
+        return False
+    if status is None or status.phase in (Phase.SUCCEEDED, Phase.FAILED):
+        return False
+    return wants_restart(pod.spec, seen.container, end) is not RestartVerdict.NO
 
 
 def _number(seen: _Seen) -> int:
@@ -326,7 +338,7 @@ def _with_supervisor(history: History, text: str, command: str) -> Verdict:
     """What somebody must do is not done while no supervisor runs."""
     if history.supervised:
         return Verdict(_sentence(text), command)
-    return Verdict(_sentence(f"{text}; no supervisor runs that would do it"), "pyrun supervise --detach")
+    return Verdict(_sentence(f"{text}; no supervisor runs"), "pyrun supervise --detach")
 
 
 def _probe_command(history: History, container: Container, probe: Probe | None) -> str:

@@ -21,6 +21,7 @@ SAME_MOMENT = 2.0
 """Seconds by which an event of something may be later than its record."""
 
 _RECORDED = {
+    Reason.CREATED: Reason.STARTED,
     Reason.STARTED: Reason.STARTED,
     Reason.EXITED: Reason.EXITED,
     Reason.OOM_KILLING: Reason.EXITED,

@@ -53,7 +53,8 @@ def wait_until_ended(pods: Sequence[PodDirectory], timeout: float | None, *, sup
             left = None if deadline is None else max(deadline - time.monotonic(), 0)
             _wait_until([pod], lambda status: status.phase in _OVER, left, "have not ended")
             continue
-        for key in pod.attempts():
+        names = {container.name for container in spec.containers}  # sidecars do not end by themselves
+        for key in (key for key in pod.attempts() if key[0] in names):
             if not wait_for_exit(pod.container_directory(key), deadline):
                 raise PyrunError(
                     f'container "{key[0]}" of Pod {pod.uid} still runs after {timeout:g} s',

@@ -221,8 +221,12 @@ class EventFollower:
 
         Of a file that was renamed the end is read too: who had opened it before may write to it after that.
         """
-        for path in (self._log.path, self._log.older):
-            self._open(path)
+        known = {file.inode for file in self._files}
+        new = self._pair()
+        self._files[:0] = [file for file in new if file.inode not in known]
+        for file in new:
+            if file.inode in known:
+                os.close(file.fd)
         # A third file is one whose place has been taken twice since: nobody writes to it any more.
         for file in reversed(self._files):
             yield from self._events(file)
@@ -233,21 +237,20 @@ class EventFollower:
         os.close(file.fd)
         self._log.skipped += bool(file.rest)
 
-    def _open(self, path: str) -> None:
-        """Open the file of this name unless it is open already; the newest stands first."""
-        try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return
-        found = _File(fd, os.fstat(fd).st_ino)
-        if any(file.inode == found.inode for file in self._files):
-            os.close(fd)
-        elif path == self._log.path:
-            self._files.insert(0, found)
-        elif not self._files[1:]:
-            self._files.append(found)
-        else:  # renamed before we have ever opened it under its first name
-            self._files.insert(1, found)
+    def _pair(self) -> list[_File]:
+        """Open the log and its predecessor, the newest first; they are those of one moment."""
+        while True:
+            first, second = _open(self._log.path), _open(self._log.older)
+            found = [file for file in (first, second) if file is not None]
+            try:
+                present = os.stat(self._log.path).st_ino
+            except FileNotFoundError:
+                present = 0
+            # While it is open its inode belongs to no other file: the same one means that nothing was renamed.
+            if present == (0 if first is None else first.inode):
+                return found
+            for file in found:
+                os.close(file.fd)
 
     def _events(self, file: _File) -> Iterator[Event]:
         while data := os.read(file.fd, 1 << 16):
@@ -266,6 +269,14 @@ class _File(msgspec.Struct):
     fd: int
     inode: int
     rest: bytes = b""
+
+
+def _open(path: str) -> _File | None:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    return _File(fd, os.fstat(fd).st_ino)
 
 
 def _decode(line: bytes) -> Event | None:

@@ -195,7 +195,11 @@ def test_the_command_line_starts_light() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["pod", "logs", "plan", "version", "check", "exec", "attach", "run", "image"]
+    "command",
+    [
+        *("pod", "logs", "plan", "version", "check", "exec", "attach", "run", "image", "apply", "get"),
+        *("describe", "scale", "label", "delete", "wait", "events", "supervise"),
+    ],
 )
 def test_a_command_is_loaded_without_heavy_modules(command: str) -> None:
     code = (

@@ -143,8 +143,12 @@ CASES = {
     ),
     "crash loop and nobody who restarts": (
         history(one(attempt(1, end=ended(1))), waiting={"c": "CrashLoopBackOff"}, supervised=False),
-        'Container "c" ended with exit code 1; it waits to be started again; '
-        "no supervisor runs that would do it.",
+        'Container "c" ended with exit code 1; it waits to be started again; no supervisor runs.',
+        "pyrun supervise --detach",
+    ),
+    "ended and to be restarted by nobody": (
+        history(one(attempt(0, end=ended(1))), supervised=False),
+        'Container "c" ended with exit code 1; it is to be started again; no supervisor runs.',
         "pyrun supervise --detach",
     ),
     "restarted and not ready yet": (
@@ -285,7 +289,7 @@ CASES = {
     "init container without a supervisor": (
         history(init=(container("a"),), waiting={"a": "PodInitializing"}, supervised=False),
         'Pod web waits for its init container "a" (1 of 1), which has not been started yet; '
-        "no supervisor runs that would do it.",
+        "no supervisor runs.",
         "pyrun supervise --detach",
     ),
     "init container failed": (
@@ -402,7 +406,8 @@ def test_the_time_line_puts_records_and_events_in_order() -> None:
             failure=StartFailure(reason="RunContainerError", message="x", at_ns=1, at=at(12), count=2),
         ),
         events=(
-            event("Created", "made", 0.5, "c"),
+            event("Pulled", "made", 0.5, "c"),
+            event("Created", "the same as recorded", 1.2, "c"),
             event("Started", "the same as recorded", 1.1, "c"),
             event("Exited", "the same as recorded", 2.1, "c"),
             event("OOMKilling", "the same as recorded", 2.1, "c"),
@@ -413,7 +418,7 @@ def test_the_time_line_puts_records_and_events_in_order() -> None:
     )
     assert told(found) == [
         (0, "", "the Pod was made"),
-        (0.5, "c", "Created: made"),
+        (0.5, "c", "Pulled: made"),
         (1, "c", "started (attempt 0)"),
         (2, "c", "ended with exit code 3 after 1 s (attempt 0)"),
         (3, "c", "BackOff: 10 s"),
