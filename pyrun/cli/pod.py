@@ -85,22 +85,20 @@ def create(
     if not no_supervise and any(needs_supervision(manifest) for _, manifest in made):
         start_supervisor(application)
     elif not supervised(application):
-        _run_hooks(application, [directory for directory, _ in made])
+        _bring_up(application, made)
     if wait is not None:
         return _wait(application, [directory for directory, _ in made], wait, timeout)
     return 0
 
 
-def _run_hooks(application: Application, made: list[PodDirectory]) -> None:
-    """Run the postStart hooks of Pods that nobody supervises."""
-    from pyrun.cli.recording import of_pod, record
-    from pyrun.runtime.terminate import run_post_starts
-    from pyrun.state.events import Reason
+def _bring_up(application: Application, made: list[tuple[PodDirectory, Pod]]) -> None:
+    """Run the init containers and postStart hooks of Pods that nobody supervises, and start what comes after."""
+    for directory, manifest in made:
+        spec = manifest.spec
+        if spec.init_containers or any(c.lifecycle.post_start is not None for c in spec.containers):
+            from pyrun.controllers.foreground import bring_up
 
-    for directory in made:
-        failures = run_post_starts(directory, application.host)
-        events = [of_pod(directory, Reason.FAILED_POST_START, f.message, f.container) for f in failures]
-        record(application, *events)
+            bring_up(directory, application.host, lambda sentence: click.echo(sentence, err=True))
 
 
 def _wait(application: Application, made: list[PodDirectory], wanted: str, timeout: float | None) -> int:
