@@ -13,6 +13,8 @@ def display_status(status: PodStatus, terminating: bool) -> str:
     if initializing and not _holds(status, "Initialized"):
         return initializing
     word = status.reason or str(status.phase.value)
+    if status.phase is Phase.FAILED:
+        return _failed(status.container_statuses) or word
     running = False
     for container in reversed(status.container_statuses):
         if container.state.waiting is not None and container.state.waiting.reason:
@@ -24,6 +26,12 @@ def display_status(status: PodStatus, terminating: bool) -> str:
     if word == "Completed" and running:
         return "Running" if _holds(status, "Ready") else "NotReady"
     return word
+
+
+def _failed(statuses: tuple[ContainerStatus, ...]) -> str:
+    """How the first container that failed has ended; kubectl shows the first of all, failed or not."""
+    ends = [container.state.terminated for container in statuses]
+    return next((_end(ended) for ended in ends if ended is not None and ended.exit_code != 0), "")
 
 
 def _initializing(statuses: tuple[ContainerStatus, ...]) -> str:

@@ -262,6 +262,19 @@ def test_containers_that_share_their_processes(cli: Cli) -> None:
     assert groups_in(target) == []
 
 
+def test_a_worker_has_left_the_terminal_and_the_files_of_the_caller(pod: tuple[Cli, ProbeTarget]) -> None:
+    cli, target = pod
+    started = begun(cli, target, "exec sleep 100000")
+    worker = worker_of(cli)
+    assert os.getsid(worker) == worker
+    links = {os.readlink(f"/proc/{worker}/fd/{fd}") for fd in range(3)}
+    own = {os.readlink(f"/proc/self/fd/{fd}") for fd in (1, 2)}
+    everything = {os.readlink(path) for path in Path(f"/proc/{worker}/fd").iterdir()}
+    started.close()
+    assert links == {"/dev/null"}
+    assert not own & everything
+
+
 def test_handlers_of_the_caller_do_not_run_in_the_worker(pod: tuple[Cli, ProbeTarget]) -> None:
     cli, target = pod
     ran = []

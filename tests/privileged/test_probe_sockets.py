@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from pyrun.kernel import syscalls
-from pyrun.network.netns import OWN
+from pyrun.network.netns import OWN, in_network_namespace
 from pyrun.runtime.probing import sockets
 from pyrun.runtime.probing.begin import begin_check
 from pyrun.runtime.probing.check import Check, Outcome, ProbeTarget, Verdict
@@ -242,11 +242,29 @@ def test_a_full_backlog_is_a_timeout_of_the_connection(pod: tuple[Cli, ProbeTarg
 def test_a_paused_container_is_not_judged(cli: Cli) -> None:
     uid = cli.create(manifest(cli, box("exec sleep 100000")))
     target = target_in(cli, uid)
-    cli.ok("pod", "pause", uid)
-    outcome = check(cli, target, TcpSocketAction(port=UNUSED))
-    assert outcome == Outcome(Verdict.UNKNOWN, 'container "c0" is paused')
+    paused = Outcome(Verdict.UNKNOWN, 'container "c0" is paused')
+    with serving(target, hold) as port:
+        hanging = begin_check(HttpGetAction(port=port), target, facts_of(cli))
+        assert not isinstance(hanging, Outcome)
+        cli.ok("pod", "pause", uid)
+        assert hanging.expire() == paused
+        hanging.close()
+    assert check(cli, target, TcpSocketAction(port=UNUSED)) == paused
     cli.ok("pod", "unpause", uid)
     assert check(cli, target, TcpSocketAction(port=UNUSED)).verdict is Verdict.FAILURE
+
+
+def test_a_connection_that_meets_itself_is_none(cli: Cli) -> None:
+    target = target_in(cli, cli.create(manifest(cli, box("exec sleep 100000"))))
+    pause = target.pause.open()
+    assert pause is not None
+    with in_network_namespace(pause):
+        # Now the kernel can choose but one port for the near end, which is that of the far end too.
+        Path("/proc/sys/net/ipv4/ip_local_port_range").write_text("40001 40001")
+    os.close(pause)
+    outcome = check(cli, target, TcpSocketAction(port=40001))
+    assert outcome.verdict is Verdict.FAILURE, outcome
+    assert "refused" in outcome.message
 
 
 def test_a_sandbox_that_is_gone_is_not_judged(cli: Cli) -> None:

@@ -199,7 +199,7 @@ def test_nothing_that_is_answered_raises_and_the_end_is_an_outcome(
     name: str, beginning: bytes, pieces: list[bytes]
 ) -> None:
     conversation: Conversation = CONVERSATIONS[name]()
-    check = SocketCheck(Bytes([beginning, *pieces]), ENDPOINT, "Get", conversation)  # type: ignore[arg-type]
+    check = SocketCheck(Bytes([beginning, *pieces]), target(), ENDPOINT, "Get", conversation)  # type: ignore[arg-type]
     outcomes = [check.advance() for _ in range(len(pieces) + 3)]
     ended = next(outcome for outcome in outcomes if outcome is not None)
     assert isinstance(ended, Outcome)
@@ -215,7 +215,7 @@ def test_a_parser_that_fails_is_a_failure() -> None:
         def incoming(self, data: bytes) -> Outcome | None:
             raise IndexError("out of range")
 
-    check = SocketCheck(Bytes([b"data"]), ENDPOINT, "Get", Broken())  # type: ignore[arg-type]
+    check = SocketCheck(Bytes([b"data"]), target(), ENDPOINT, "Get", Broken())  # type: ignore[arg-type]
     assert check.advance() is None
     assert check.advance() == Outcome(Verdict.FAILURE, "Get: malformed answer: IndexError: out of range")
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import select
 import time
 
-from pyrun.cgroups import group
 from pyrun.errors import PyrunError
 from pyrun.plan.host import HostFacts
-from pyrun.runtime.probing.check import Check, Leftovers, Outcome, ProbeTarget, Verdict
+from pyrun.runtime.probing.check import Check, Leftovers, Outcome, ProbeTarget, Verdict, paused
 from pyrun.runtime.probing.sockets import Conversation, begin_connection, endpoint_of
 from pyrun.spec.probe import ExecAction, GrpcAction, HttpGetAction, ProbeAction, TcpSocketAction
 
@@ -33,9 +32,7 @@ def _begin(
     action: ProbeAction, target: ProbeTarget, facts: HostFacts, leftovers: Leftovers
 ) -> Check | Outcome:
     try:
-        if group.is_frozen(target.leaf):
-            return Outcome(Verdict.UNKNOWN, f'container "{target.container}" is paused')
-        return _begin_action(action, target, facts, leftovers)
+        return paused(target) or _begin_action(action, target, facts, leftovers)
     except PyrunError as error:
         return Outcome(Verdict.UNKNOWN, error.sentence())
     except (OSError, ValueError) as error:

@@ -7,6 +7,7 @@ from typing import Protocol
 
 import msgspec
 
+from pyrun.cgroups import group
 from pyrun.errors import InputError
 from pyrun.kernel.proc import ProcessIdentity
 from pyrun.plan.sandbox import container_leaf
@@ -106,3 +107,12 @@ def target_of(pod: PodDirectory, sandbox: SandboxRecord, container: Container, a
         attempt=attempt,
         leaf=f"{sandbox.facts.cgroup}/{container_leaf(container.name)}",
     )
+
+
+def paused(target: ProbeTarget) -> Outcome | None:
+    """Return the outcome for a container that is paused, which is not judged; None for one that is not."""
+    try:
+        frozen = group.is_frozen(target.leaf)
+    except OSError:  # it is being removed at this moment
+        frozen = False
+    return Outcome(Verdict.UNKNOWN, f'container "{target.container}" is paused') if frozen else None

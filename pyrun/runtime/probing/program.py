@@ -29,7 +29,7 @@ from pyrun.plan.session import SessionRequest, plan_session
 from pyrun.process.control import LastHopFlags
 from pyrun.process.execute import ExecuteProgram
 from pyrun.process.session import Session, SessionStep, spawn_session
-from pyrun.runtime.probing.check import OUTPUT_LIMIT, Check, Leftovers, Outcome, ProbeTarget, Verdict
+from pyrun.runtime.probing.check import OUTPUT_LIMIT, Check, Leftovers, Outcome, ProbeTarget, Verdict, paused
 from pyrun.spec.probe import ExecAction
 
 _CHUNK = 65536
@@ -139,10 +139,10 @@ class ProgramCheck:
         return report.outcome
 
     def expire(self) -> Outcome:
-        frozen = _is_frozen(self._target.leaf)
+        outcome = paused(self._target)
         self._give_up()
-        if frozen:
-            return Outcome(Verdict.UNKNOWN, f'container "{self._target.container}" is paused')
+        if outcome is not None:
+            return outcome
         seconds = (time.monotonic_ns() - self._began) / 1e9
         report = self._read_report()
         written = f": {report.output}" if report is not None and report.output else ""
@@ -322,13 +322,6 @@ class _Output:
 def _kill(leaf: str) -> None:
     with contextlib.suppress(OSError):  # it goes at this moment
         group.kill(leaf)
-
-
-def _is_frozen(leaf: str) -> bool:
-    try:
-        return group.is_frozen(leaf)
-    except OSError:  # it goes at this moment
-        return False
 
 
 def _remove_empty(leaf: str) -> None:

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from pyrun.kernel import syscalls
 from pyrun.network.netns import OWN
-from pyrun.runtime.probing.check import OUTPUT_LIMIT, Check, Outcome, ProbeTarget, Verdict
+from pyrun.runtime.probing.check import OUTPUT_LIMIT, Check, Outcome, ProbeTarget, Verdict, paused
 
 HOST_NETWORK_ADDRESS = "127.0.0.1"
 """Where a Pod on the host's network is asked."""
@@ -125,7 +125,7 @@ def begin_connection(
         return Outcome(Verdict.UNKNOWN, "the Pod's sandbox is gone")
     except OSError as error:
         return Outcome(Verdict.UNKNOWN, f"no socket in the Pod's network namespace: {error.strerror}")
-    check = SocketCheck(opened, endpoint, subject, conversation)
+    check = SocketCheck(opened, target, endpoint, subject, conversation)
     outcome = check.advance()
     if outcome is not None:
         check.close()
@@ -137,9 +137,15 @@ class SocketCheck:
     """A check by TCP: connects, then holds its conversation. The socket is its own."""
 
     def __init__(
-        self, opened: socket.socket, endpoint: Endpoint, subject: str, conversation: Conversation | None
+        self,
+        opened: socket.socket,
+        target: ProbeTarget,
+        endpoint: Endpoint,
+        subject: str,
+        conversation: Conversation | None,
     ) -> None:
         self._socket = opened
+        self._target = target
         self._endpoint = endpoint
         self._subject = subject
         self._conversation = conversation
@@ -166,7 +172,7 @@ class SocketCheck:
     def expire(self) -> Outcome:
         seconds = (time.monotonic_ns() - self._began) / 1e9
         what = "no answer" if self._connected else f"dial tcp {self._endpoint}: i/o timeout"
-        return self._failure(f"{what} after {seconds:.1f} s")
+        return paused(self._target) or self._failure(f"{what} after {seconds:.1f} s")
 
     def close(self) -> None:
         self._socket.close()
