@@ -73,9 +73,14 @@ def _gone(history: History) -> Verdict | None:
     """Only events are left of it."""
     if history.pod is not None:
         return None
-    last = history.events[-1]
-    removal = history.last_event("", Reason.REMOVED, Reason.SUCCESSFUL_DELETE) or last
-    before = next((e for e in reversed(history.events) if e.type is EventType.WARNING), None)
+    removal = (
+        history.last_event("", Reason.REMOVED, Reason.SUCCESSFUL_DELETE)
+        or history.last_event("", Reason.KILLING, Reason.DEADLINE_EXCEEDED)
+        or history.events[-1]
+    )
+    before = next(
+        (e for e in reversed(history.events) if e.type is EventType.WARNING and e.time < removal.time), None
+    )
     where = f'container "{before.about.container}": ' if before and before.about.container else ""
     cause = "" if before is None else f"; the last that went wrong before: {where}{before.message}"
     return Verdict(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 
 import msgspec
 
@@ -12,9 +13,9 @@ from pyrun.runtime.history import History, Moment, time_line
 from pyrun.runtime.observe import observe
 from pyrun.runtime.pods import find, pod_directories, require_pod
 from pyrun.runtime.status import pod_status
-from pyrun.spec.event import Event
+from pyrun.spec.event import Event, ObjectReference
 from pyrun.spec.layout import Layout
-from pyrun.state.events import EventLog
+from pyrun.state.events import EventLog, Reason, about_pod
 
 
 class Explanation(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,16 +39,33 @@ def explain(history: History) -> Explanation:
 
 def events_of_pod(log: EventLog, name: str, namespace: str) -> tuple[Event, ...]:
     """Return the events of the Pod that had a name last (or a uid, or the beginning of one)."""
-    found = [
-        event
-        for event in log.read()
-        if event.about.kind == "Pod"
-        and (
-            (event.about.name == name and event.about.namespace == namespace)
-            or (len(name) >= 4 and event.about.uid.startswith(name))
+    events = tuple(log.read())
+    found = [event for event in events if _is_about(event.about, name, namespace)]
+    return events_of_uid(events, found[-1].about) if found else ()
+
+
+def _is_about(about: ObjectReference, name: str, namespace: str) -> bool:
+    named = (about.name, about.namespace) == (name, namespace)
+    return about.kind == "Pod" and (named or (len(name) >= 4 and about.uid.startswith(name)))
+
+
+def events_of_uid(events: Iterable[Event], pod: ObjectReference) -> tuple[Event, ...]:
+    """Return the events of one Pod in the order of time, and what its ReplicaSet says of having deleted it."""
+    words = f"Deleted Pod: {pod.name}"
+    found: list[Event] = []
+    for event in events:
+        about = event.about
+        deleted = (
+            about.kind != "Pod"
+            and event.reason == Reason.SUCCESSFUL_DELETE
+            and about.namespace == pod.namespace
         )
-    ]
-    return tuple(event for event in found if event.about.uid == found[-1].about.uid)
+        # Of a Pod of the same name before this one it was said before this one's first event.
+        if about.uid == pod.uid or (
+            found and deleted and (event.message == words or event.message.startswith(f"{words}:"))
+        ):
+            found.append(event)
+    return tuple(sorted(found, key=lambda event: event.time))
 
 
 def history_of(layout: Layout, name: str, namespace: str, supervised: bool) -> History:
@@ -66,7 +84,7 @@ def history_of(layout: Layout, name: str, namespace: str, supervised: bool) -> H
         pod=pod,
         status=status,
         observed=observed,
-        events=tuple(event for event in log.read() if event.about.uid == directory.uid),
+        events=events_of_uid(log.read(), about_pod(directory.uid, pod)),
         supervised=supervised,
         now=time.time(),
         now_ns=time.monotonic_ns(),

@@ -378,6 +378,7 @@ def test_a_table_has_one_header_and_keeps_its_widths(capsys: pytest.CaptureFixtu
     short = long._replace(cells=("a", "1/1", "Running", "0", "1s"))
     table.print([])
     table.print([long])
+    table.print([])
     table.print([short])
     assert capsys.readouterr().out.splitlines() == [
         "NAME        READY   STATUS    RESTARTS   AGE",
