@@ -97,6 +97,7 @@ def test_what_get_prints_apply_accepts(cli: Cli) -> None:
     cli.ok("pod", "rm", "-f", "bare")
     assert apply(cli, text) == "pod/bare created\n"
     assert lines(cli.ok("get", "pods"))[1][:3] == ["bare", "0/1", "Pending"]
+    assert "has not been made yet; no supervisor runs" in cli.ok("pod", "why", "bare")
     both = cli.ok("get", "rs,po", "-o", "yaml")
     assert apply(cli, both).splitlines() == ["replicaset.apps/web unchanged", "pod/bare unchanged"]
 

@@ -367,6 +367,31 @@ CASES = {
         'Pod web runs and is ready; restart 2: container "c" ended with exit code 1.',
         "pyrun logs web -c c -p",
     ),
+    "applied and not made": (
+        History(
+            name="web",
+            status=PodStatus(
+                phase=Phase.PENDING, conditions=(), container_statuses=(), message="no image\nof that name."
+            ),
+            events=GONE,
+        ),
+        "Pod web was applied and has not been made yet: no image of that name.",
+        "pyrun events --for web",
+    ),
+    "applied and nobody makes it": (
+        History(
+            name="web",
+            status=PodStatus(phase=Phase.PENDING, conditions=(), container_statuses=()),
+            supervised=False,
+        ),
+        "Pod web was applied and has not been made yet; no supervisor runs.",
+        "pyrun supervise --detach",
+    ),
+    "ended before a reboot": (
+        History(name="web", status=PodStatus(phase=Phase.SUCCEEDED, conditions=(), container_statuses=())),
+        "Pod web has come to its end, Succeeded, and is not made again.",
+        "pyrun get pod web -o yaml",
+    ),
     "gone": (
         History(name="web", events=GONE, now=EPOCH + 100),
         "Pod web is gone (Removed: removed by hand); the last that went wrong before: "
