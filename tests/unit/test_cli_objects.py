@@ -25,6 +25,7 @@ from pyrun.cli.rows import Row, event_row, pod_row, set_row
 from pyrun.cli.supervise import backoff_settings, unit_text
 from pyrun.cli.wait import parse_wanted
 from pyrun.cli.why import moment_line
+from pyrun.controllers.deletion import grace_of
 from pyrun.errors import Conflict, InputError, NotFound
 from pyrun.manifest.selectors import parse_selector
 from pyrun.runtime.clock import parse_rfc3339
@@ -314,6 +315,14 @@ def test_the_line_of_a_replica_set() -> None:
     assert row.wide == ("c,d", "i,j", "app=web,t in (a,b)")
     assert set_row(stored_set(), NOW).cells == ("web", "3", "0", "0", "100s")
     assert row.value["apiVersion"] == "apps/v1"
+
+
+def test_the_grace_period_of_what_is_stored() -> None:
+    from msgspec.structs import replace
+
+    pod = replace(stored_set(), key=Kind.POD.key("default", "web"))
+    assert grace_of(replace(pod, spec=Json(b'{"terminationGracePeriodSeconds":7}'))) == 7
+    assert grace_of(stored_set()) == 0
 
 
 def test_the_line_of_an_event() -> None:
