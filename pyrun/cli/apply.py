@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from pyrun.cli.application import Application
 from pyrun.cli.kinds import Kind
 from pyrun.cli.manifests import read_text
 from pyrun.errors import Conflict, InputError, NotFound
+
+if TYPE_CHECKING:
+    from pyrun.manifest.scalars import Value
+
+SET_BY_SYSTEM = frozenset(
+    {
+        "uid",
+        "resourceVersion",
+        "generation",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "managedFields",
+        "ownerReferences",
+        "selfLink",
+    }
+)
+"""Fields of metadata that no user sets. Source: meta/v1 ObjectMeta, "Read-only", "Populated by the system"."""
 
 
 @click.command()
@@ -33,7 +53,7 @@ def apply(application: Application, file: str, no_supervise: bool) -> None:
             raise InputError(
                 f"{source}: generateName cannot be applied", hint="give a name, or use pyrun pod create"
             )
-        desired.append(desired_object(given, dump_object(read)))
+        desired.append(desired_object(as_wished(given), dump_object(read)))
     application.require_root()
     with Store.open(application.layout.store) as store:
         for wanted in desired:
@@ -43,6 +63,19 @@ def apply(application: Application, file: str, no_supervise: bool) -> None:
             word = next(kind.value for kind in Kind if kind.kubernetes == wanted.key.kind)
             click.echo(f"{word}/{wanted.key.name} {applied.outcome.value}")
     supervise_if_wanted(application, not no_supervise)
+
+
+def as_wished(given: Value) -> Value:
+    """Return an object without what only the system sets, so that what `get` prints can be applied as it is."""
+    if not isinstance(given, dict):
+        return given
+    metadata = given.get("metadata")
+    kept = (
+        metadata
+        if not isinstance(metadata, dict)
+        else {k: v for k, v in metadata.items() if k not in SET_BY_SYSTEM}
+    )
+    return {key: value for key, value in given.items() if key != "status"} | {"metadata": kept}
 
 
 def refuse_foreign_pod(application: Application, namespace: str, name: str) -> None:

@@ -152,8 +152,10 @@ class Table:
             for row in rows:
                 click.echo(f"{row.kind.value}/{row.name}")
             return
+        if not rows:
+            return
         lines = [self._cells(row) for row in rows]
-        if not self._widths and rows:
+        if not self._widths:
             if self._style.headers:
                 lines.insert(0, self._headers())
             self._widths = [0] * len(lines[0])

@@ -11,7 +11,7 @@ from pyrun.cli.application import Application
 from pyrun.cli.complete import complete_pods
 from pyrun.cli.lazy import LazyGroup
 from pyrun.cli.output import Format, age, print_json, print_table, print_yaml
-from pyrun.errors import InputError, NotFound
+from pyrun.errors import InputError, NotFound, StateError
 
 if TYPE_CHECKING:
     from pyrun.runtime.pods import PodDirectory
@@ -234,7 +234,10 @@ def _remove(application: Application, directory: PodDirectory, force: bool) -> N
     if not force:
         refuse_running(directory)
     events = [*ends_of(directory), of_pod(directory, Reason.REMOVED, "Pod was removed by hand")]
-    forget_applied(application.layout, directory)
+    try:
+        forget_applied(application.layout, directory)
+    except StateError as error:
+        click.echo(f"pyrun: if the Pod was applied it will be made again: {error}", err=True)
     remove_pod(directory, force=force)
     record(application, *events)
 

@@ -16,9 +16,10 @@ from pyrun.runtime.pods import PodDirectory, pod_directories, require_pod
 from pyrun.runtime.stop import request_stop
 from pyrun.runtime.terminate import terminate_pod
 from pyrun.spec.layout import Layout
-from pyrun.spec.object import ObjectKey
+from pyrun.spec.object import ObjectKey, StoredObject
 from pyrun.state.clock import now
 from pyrun.state.events import EventLog, Reason, about_pod, happened
+from pyrun.store.convert import json_value
 from pyrun.store.objects import Store
 
 MESSAGE = "it was deleted"
@@ -50,15 +51,14 @@ class Deletion:
     def ask(self, victim: Victim) -> None:
         """Persist that an object shall go. Gone already is success."""
         directory = PodDirectory(self._layout, victim.uid)
-        exists = victim.key.kind == "Pod" and os.path.isdir(directory.path)
-        grace = self._grace(victim, directory) if exists else victim.grace_seconds or 0
-        if self._store is not None:
+        stored = None if self._store is None else self._store.find(victim.key)
+        if self._store is not None and stored is not None and stored.uid == victim.uid:
+            grace = grace_of(stored) if victim.grace_seconds is None else victim.grace_seconds
             with suppress(NotFound):
-                if self._store.get(victim.key).uid == victim.uid:
-                    self._store.mark_deleted(victim.key, now(), grace, victim.orphan)
-        if exists:
+                self._store.mark_deleted(victim.key, now(), grace, victim.orphan)
+        if victim.key.kind == "Pod" and os.path.isdir(directory.path):
             with suppress(NotFound):
-                self._stop(directory, grace)
+                self._stop(directory, victim.grace_seconds)
 
     def carry_out(self, victim: Victim) -> None:
         """Do what the supervisor would do, unless one runs; blocks until the object has gone."""
@@ -72,7 +72,7 @@ class Deletion:
                 if victim.orphan:
                     change_metadata(pod, lambda metadata: released(metadata, victim.uid))
                 else:
-                    self._stop(pod, self._grace(victim, pod))
+                    self._stop(pod, victim.grace_seconds)
             if not victim.orphan:
                 for pod in owned:
                     self._end(pod)
@@ -88,13 +88,7 @@ class Deletion:
                 return False
         return not os.path.isdir(PodDirectory(self._layout, victim.uid).path)
 
-    def _grace(self, victim: Victim, directory: PodDirectory) -> int:
-        if victim.grace_seconds is not None:
-            return victim.grace_seconds
-        record = directory.record()
-        return 30 if record is None else record.pod.spec.termination_grace_period_seconds
-
-    def _stop(self, directory: PodDirectory, grace: int) -> None:
+    def _stop(self, directory: PodDirectory, grace: int | None) -> None:
         """Ask a Pod to end and to go, and record that."""
         before = directory.stop()
         request_stop(directory, grace, Reason.KILLING, MESSAGE, remove=True)
@@ -106,6 +100,13 @@ class Deletion:
         if os.path.isdir(directory.path):
             with suppress(NotFound):
                 terminate_pod(directory, self._facts)
+
+
+def grace_of(stored: StoredObject) -> int:
+    """Return the grace period of a Pod of the store, in seconds; that of a kind without one is 0."""
+    spec = json_value(stored.spec)
+    found = spec.get("terminationGracePeriodSeconds") if isinstance(spec, dict) else None
+    return found if isinstance(found, int) else 0
 
 
 def forget_applied(layout: Layout, directory: PodDirectory) -> None:

@@ -70,7 +70,7 @@ def _marked(view: PodView, marked: dict[tuple[str, str], StoredObject]) -> PodVi
 
 
 def _pending(stored: StoredObject) -> PodView:
-    """A Pod that was applied and of which nothing is made yet."""
+    """A Pod that was applied and of which nothing is made yet, or nothing is left but how it ended."""
     value: Any = object_value(stored)
     return PodView(
         metadata=ViewMetadata(
@@ -84,9 +84,14 @@ def _pending(stored: StoredObject) -> PodView:
             annotations=stored.annotations,
         ),
         spec=value["spec"],
-        status=PodStatus(
-            phase=Phase.PENDING,
-            conditions=(Condition(type="PodScheduled", status="True"),),
-            container_statuses=(),
-        ),
+        status=stored_status(stored),
     )
+
+
+def stored_status(stored: StoredObject) -> PodStatus:
+    """Return the status that the store keeps of a Pod that is not on this host (yet, or any more)."""
+    try:
+        return msgspec.json.decode(stored.status, type=PodStatus)
+    except msgspec.DecodeError:  # nothing has been written yet
+        condition = Condition(type="PodScheduled", status="True")
+        return PodStatus(phase=Phase.PENDING, conditions=(condition,), container_statuses=())

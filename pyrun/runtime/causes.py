@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 from pyrun.lifecycle.observation import Attempt, AttemptState, ContainerObservation, Ended, HookState
 from pyrun.lifecycle.restart import RestartVerdict, wants_restart
-from pyrun.runtime.history import History, how_it_ended, seconds
+from pyrun.runtime.history import History, how_it_ended
+from pyrun.runtime.wording import capital, log_choice, probe_command, sentence, several, since, span
 from pyrun.spec.event import EventType
 from pyrun.spec.pod import Container, is_sidecar
-from pyrun.spec.probe import ExecAction, GrpcAction, HttpGetAction, Probe, TcpSocketAction
 from pyrun.spec.status import Phase
 from pyrun.state.events import Reason
 
@@ -69,17 +69,36 @@ def verdict(history: History) -> Verdict:
     return next(found for rule in RULES if (found := rule(history)) is not None)
 
 
+def _not_here(history: History) -> Verdict | None:
+    """It was applied, and nothing of it is on this host."""
+    status = history.status
+    if history.pod is not None or status is None:
+        return None
+    if status.phase in (Phase.SUCCEEDED, Phase.FAILED):
+        why = f" ({status.reason}: {status.message})" if status.reason else ""
+        text = f"Pod {history.name} has come to its end, {status.phase.value}{why}, and is not made again"
+        return Verdict(sentence(text), f"pyrun get pod {history.name} -o yaml")
+    why = f": {status.message}" if status.message else ""
+    text = f"Pod {history.name} was applied and has not been made yet{why}"
+    return _with_supervisor(history, text, f"pyrun events --for {history.name}")
+
+
 def _gone(history: History) -> Verdict | None:
     """Only events are left of it."""
     if history.pod is not None:
         return None
-    last = history.events[-1]
-    removal = history.last_event("", Reason.REMOVED, Reason.SUCCESSFUL_DELETE) or last
-    before = next((e for e in reversed(history.events) if e.type is EventType.WARNING), None)
+    removal = (
+        history.last_event("", Reason.REMOVED, Reason.SUCCESSFUL_DELETE)
+        or history.last_event("", Reason.KILLING, Reason.DEADLINE_EXCEEDED)
+        or history.events[-1]
+    )
+    before = next(
+        (e for e in reversed(history.events) if e.type is EventType.WARNING and e.time < removal.time), None
+    )
     where = f'container "{before.about.container}": ' if before and before.about.container else ""
     cause = "" if before is None else f"; the last that went wrong before: {where}{before.message}"
     return Verdict(
-        _sentence(f"Pod {history.name} is gone ({removal.reason}: {removal.message}){cause}"),
+        sentence(f"Pod {history.name} is gone ({removal.reason}: {removal.message}){cause}"),
         f"pyrun events --for {history.name}",
     )
 
@@ -93,7 +112,7 @@ def _deadline(history: History) -> Verdict | None:
     limit = history.pod.spec.active_deadline_seconds if history.pod is not None else None
     return Verdict(
         f"Pod {history.name} was ended because it was active for longer than its activeDeadlineSeconds, {limit} s.",
-        f"pyrun logs {history.name}{_choice(history)}",
+        f"pyrun logs {history.name}{log_choice(history)}",
     )
 
 
@@ -107,14 +126,14 @@ def _terminating(history: History) -> Verdict | None:
     left = (stop.deadline_ns - history.now_ns) / 1e9
     if not running:
         return Verdict(f"Pod {history.name} was ended as it was asked{why}: all its containers have ended.")
-    still = f"{_several('container', running)} still {'run' if len(running) > 1 else 'runs'}"
+    still = f"{several('container', running)} still {'run' if len(running) > 1 else 'runs'}"
     if left > 0:
         return Verdict(
-            f"Pod {history.name} is being ended as it was asked{why}; {still} and is killed in {_span(left)}.",
+            f"Pod {history.name} is being ended as it was asked{why}; {still} and is killed in {span(left)}.",
             f"pyrun wait --for=delete pod/{history.name} --timeout {int(left) + 5}s",
         )
     return Verdict(
-        f"Pod {history.name} was to be ended {_span(-left)} ago{why}, but {still}: who was doing it has gone.",
+        f"Pod {history.name} was to be ended {span(-left)} ago{why}, but {still}: who was doing it has gone.",
         f"pyrun pod rm -f {history.name}",
     )
 
@@ -134,10 +153,10 @@ def _cannot_start(history: History) -> Verdict | None:
             never = "ErrImageNeverPull" in (reason, failure.reason if failure is not None else "")
             command = "pyrun image ls" if never else f"pyrun image pull {shlex.quote(seen.container.image)}"
             return Verdict(
-                _sentence(f"{seen.title} waits for its image {seen.container.image} ({why})"), command
+                sentence(f"{seen.title} waits for its image {seen.container.image} ({why})"), command
             )
         return Verdict(
-            _sentence(f"{seen.title} cannot be started ({why})"), f"pyrun describe pod {history.name}"
+            sentence(f"{seen.title} cannot be started ({why})"), f"pyrun describe pod {history.name}"
         )
     return None
 
@@ -170,7 +189,7 @@ def _ended(history: History) -> Verdict | None:
         cause, command = _cause_of(history, seen, ending, end)
         if seen.running:
             return Verdict(
-                _sentence(f"{cause}; it runs again (attempt {_number(seen)}) and is not ready"), command
+                sentence(f"{cause}; it runs again (attempt {_number(seen)}) and is not ready"), command
             )
         if waits:
             ends = f"it has ended {ending.crashes + 1} times in a row and " if ending.crashes else "it "
@@ -178,7 +197,7 @@ def _ended(history: History) -> Verdict | None:
             return _with_supervisor(history, again, command)
         if _is_restarted(history, seen, end):
             return _with_supervisor(history, f"{cause}; it is to be started again", command)
-        return Verdict(_sentence(cause), command)
+        return Verdict(sentence(cause), command)
     return None
 
 
@@ -218,7 +237,7 @@ def _cause_of(history: History, seen: _Seen, ending: Attempt, end: Ended) -> tup
         probe = container.startup_probe if ending.unhealthy == "startup" else container.liveness_probe
         message = f" ({ending.unhealthy_message})" if ending.unhealthy_message else ""
         words = f"{seen.title} was ended because its {ending.unhealthy} probe failed{message}"
-        return words, _probe_command(history, container, probe) or logs
+        return words, probe_command(history, container, probe) or logs
     if ending.post_start is HookState.FAILED:
         message = f" ({ending.post_start_message})" if ending.post_start_message else ""
         return f"{seen.title} was ended because its postStart hook failed{message}", logs
@@ -244,8 +263,8 @@ def _initializing(history: History) -> Verdict | None:
             continue
         what = "sidecar" if sidecar else "init container"
         place = f"{number} of {len(pod.spec.init_containers)}"
-        since = _since(history, latest.started_at) if latest is not None and seen.running else ""
-        state = "which has not been started yet" if latest is None else f"which runs{since}"
+        time = since(history, latest.started_at) if latest is not None and seen.running else ""
+        state = "which has not been started yet" if latest is None else f"which runs{time}"
         waits = f'Pod {history.name} waits for its {what} "{seen.container.name}" ({place}), {state}'
         command = "" if latest is None else f"pyrun logs {history.name} -c {seen.container.name} -f"
         return _with_supervisor(history, waits, command or f"pyrun describe pod {history.name}")
@@ -263,7 +282,7 @@ def _paused(history: History) -> Verdict | None:
         return None
     verb = "are" if len(frozen) > 1 else "is"
     return Verdict(
-        _capital(f"{_several('container', frozen)} {verb} paused."), f"pyrun pod unpause {history.name}"
+        capital(f"{several('container', frozen)} {verb} paused."), f"pyrun pod unpause {history.name}"
     )
 
 
@@ -281,7 +300,7 @@ def _unready(history: History) -> Verdict | None:
         word, probe = ("readiness", seen.container.readiness_probe)
         if not latest.started and seen.container.startup_probe is not None:
             word, probe = ("startup", seen.container.startup_probe)
-        command = _probe_command(history, seen.container, probe)
+        command = probe_command(history, seen.container, probe)
         text = f"{seen.title} runs and is not ready: its {word} probe has not succeeded{said}"
         return _with_supervisor(
             history, text, command or f"pyrun logs {history.name} -c {seen.container.name}"
@@ -295,7 +314,7 @@ def _pending(history: History) -> Verdict | None:
     if not waiting:
         return None
     verb = "have" if len(waiting) > 1 else "has"
-    text = _capital(f"{_several('container', waiting)} {verb} not been made yet")
+    text = capital(f"{several('container', waiting)} {verb} not been made yet")
     return _with_supervisor(history, text, f"pyrun describe pod {history.name}")
 
 
@@ -305,7 +324,7 @@ def _well(history: History) -> Verdict:
     if status is not None and status.phase is Phase.SUCCEEDED:
         return Verdict(
             f"Pod {history.name} has finished well: every container ended with exit code 0.",
-            f"pyrun logs {history.name}{_choice(history)}",
+            f"pyrun logs {history.name}{log_choice(history)}",
         )
     restarted = max(
         (s for s in _containers(history) if s.end is not None and _number(s) > 0), key=_number, default=None
@@ -314,12 +333,13 @@ def _well(history: History) -> Verdict:
         cause, command = _cause_of(history, restarted, restarted.ending, restarted.end)
         number = _number(restarted)
         text = f"Pod {history.name} runs and is ready; restart {number}: {cause[0].lower()}{cause[1:]}"
-        return Verdict(_sentence(text), command)
+        return Verdict(sentence(text), command)
     return Verdict(f"Pod {history.name} runs and is ready; nothing is wrong with it.")
 
 
 Rule = Callable[[History], Verdict | None]
 RULES: tuple[Rule, ...] = (
+    _not_here,
     _gone,
     _deadline,
     _terminating,
@@ -337,51 +357,5 @@ RULES: tuple[Rule, ...] = (
 def _with_supervisor(history: History, text: str, command: str) -> Verdict:
     """What somebody must do is not done while no supervisor runs."""
     if history.supervised:
-        return Verdict(_sentence(text), command)
-    return Verdict(_sentence(f"{text}; no supervisor runs"), "pyrun supervise --detach")
-
-
-def _probe_command(history: History, container: Container, probe: Probe | None) -> str:
-    """Return a command that asks what a probe asks, empty when there is none."""
-    address = history.status.pod_ip if history.status is not None else ""
-    ports = {port.name: port.container_port for port in container.ports if port.name}
-    match probe.action if probe is not None else None:
-        case ExecAction(command=command):
-            return f"pyrun exec {history.name} -c {container.name} -- {shlex.join(command)}"
-        case HttpGetAction() as get:
-            port = ports.get(str(get.port), get.port)
-            url = f"{get.scheme.lower()}://{get.host or address or 'localhost'}:{port}{get.path}"
-            return f"curl -{'k' if get.scheme == 'HTTPS' else ''}i {shlex.quote(url)}"
-        case TcpSocketAction() as tcp:
-            return f"nc -zv {tcp.host or address or 'localhost'} {ports.get(str(tcp.port), tcp.port)}"
-        case GrpcAction() as grpc:
-            return f"grpcurl -plaintext {address or 'localhost'}:{grpc.port} grpc.health.v1.Health/Check"
-    return ""
-
-
-def _choice(history: History) -> str:
-    """The option of `pyrun logs` that a Pod of several containers needs."""
-    several = history.pod is not None and len(history.pod.spec.all_containers()) > 1
-    return " --all-containers" if several else ""
-
-
-def _since(history: History, time: str) -> str:
-    at = seconds(time)
-    return "" if at is None else f" since {_span(max(history.now - at, 0))}"
-
-
-def _span(length: float) -> str:
-    return f"{length:.0f} s" if length < 600 else f"{length / 60:.0f} min"
-
-
-def _several(noun: str, names: list[str]) -> str:
-    return f"{noun}{'s' if len(names) > 1 else ''} {', '.join(names)}"
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
-
-
-def _sentence(text: str) -> str:
-    """One line that ends in one full stop, whatever was quoted in it."""
-    return " ".join(text.split()).rstrip(".") + "."
+        return Verdict(sentence(text), command)
+    return Verdict(sentence(f"{text}; no supervisor runs"), "pyrun supervise --detach")

@@ -33,6 +33,8 @@ _RECORDED = {
 class History(msgspec.Struct, frozen=True, kw_only=True):
     """All that is known of a Pod; `pod`, `status` and `observed` are None when it is gone.
 
+    One that was applied and is not on this host has a `status`, which the store keeps.
+
     `name` is as it is typed (`web`, `space/web`); `supervised` whether a supervisor runs; `now` seconds since
     1970, `now_ns` CLOCK_MONOTONIC.
     """

@@ -60,6 +60,10 @@ def remove_locked(pod: PodDirectory) -> None:
     finally:
         for fd in pidfds:
             os.close(fd)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(
+            pod.complete_path
+        )  # first of the records: what is being removed is not taken for a damaged Pod
     remove_tree(pod.path)
     forget_lock(pod)
     if late:

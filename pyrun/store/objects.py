@@ -37,8 +37,8 @@ class Store:
 
     Every write is one transaction: it is there whole after it has returned, or not at all. Every method raises
     StateError when the database cannot be read or written, Busy when others write for too long.
-    A write modifies `<path>-wal`, which a process with the store open can watch with inotify(7); what has
-    changed is then said by `changes_since`.
+    After each write `<path>-changed` is modified, which others can watch with inotify(7); what has changed is then
+    said by `changes_since`.
     """
 
     def __init__(self, database: Database, log_length: int) -> None:

@@ -25,6 +25,7 @@ from pyrun.cli.rows import Row, event_row, pod_row, set_row
 from pyrun.cli.supervise import backoff_settings, unit_text
 from pyrun.cli.wait import parse_wanted
 from pyrun.cli.why import moment_line
+from pyrun.controllers.deletion import grace_of
 from pyrun.errors import Conflict, InputError, NotFound
 from pyrun.manifest.selectors import parse_selector
 from pyrun.runtime.clock import parse_rfc3339
@@ -316,6 +317,14 @@ def test_the_line_of_a_replica_set() -> None:
     assert row.value["apiVersion"] == "apps/v1"
 
 
+def test_the_grace_period_of_what_is_stored() -> None:
+    from msgspec.structs import replace
+
+    pod = replace(stored_set(), key=Kind.POD.key("default", "web"))
+    assert grace_of(replace(pod, spec=Json(b'{"terminationGracePeriodSeconds":7}'))) == 7
+    assert grace_of(stored_set()) == 0
+
+
 def test_the_line_of_an_event() -> None:
     about_web = ObjectReference(kind="Pod", namespace="n", name="web", uid="u", container="c")
     event = Event(time=BORN, reason="BackOff", message="two\nlines", about=about_web, source="supervisor")
@@ -378,6 +387,7 @@ def test_a_table_has_one_header_and_keeps_its_widths(capsys: pytest.CaptureFixtu
     short = long._replace(cells=("a", "1/1", "Running", "0", "1s"))
     table.print([])
     table.print([long])
+    table.print([])
     table.print([short])
     assert capsys.readouterr().out.splitlines() == [
         "NAME        READY   STATUS    RESTARTS   AGE",

@@ -194,7 +194,7 @@ def test_a_making_that_was_killed_is_made_again(path: str) -> None:
         Path(path + leftover).write_bytes(b"half made")
     with Store.open(path) as store:
         store.create(desired(), AT)
-    assert sorted(os.listdir(os.path.dirname(path))) == ["lock", "objects.db"]
+    assert sorted(os.listdir(os.path.dirname(path))) == ["lock", "objects.db", "objects.db-changed"]
 
 
 def test_a_store_that_another_process_has_just_made_is_not_made_again(

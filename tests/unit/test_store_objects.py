@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from pyrun.errors import Conflict, NotFound, TooOld
+from pyrun.kernel import syscalls
 from pyrun.spec.object import Change, ChangeType, DesiredObject, Json, ObjectKey, StoredObject
 from pyrun.store.objects import Store, same_json
 
@@ -150,6 +152,22 @@ def test_another_object_of_the_same_name_is_not_the_one_that_was_meant(store: St
         with pytest.raises(Conflict, match="has been deleted and made anew"):
             attempt()
     assert store.get(WEB) == second
+
+
+def test_who_watches_is_told_after_the_commit(store: Store, tmp_path: Path) -> None:
+    """The last that inotify(7) tells of a write is the file for watchers, not one of SQLite's own."""
+    watch = syscalls.inotify_init1(syscalls.IN_NONBLOCK)
+    try:
+        syscalls.inotify_add_watch(watch, str(tmp_path / "store"), syscalls.IN_MODIFY)
+        for write in (
+            lambda: store.create(desired(), AT),
+            lambda: store.update_status(WEB, store.get(WEB).uid, Json(b'{"replicas":1}')),
+            lambda: store.remove(WEB, store.get(WEB).uid),
+        ):
+            write()
+            assert os.read(watch, 1 << 16).rstrip(b"\0").endswith(b"objects.db-changed")
+    finally:
+        os.close(watch)
 
 
 def test_an_edit_that_fails_writes_nothing(store: Store) -> None:

@@ -367,10 +367,48 @@ CASES = {
         'Pod web runs and is ready; restart 2: container "c" ended with exit code 1.',
         "pyrun logs web -c c -p",
     ),
+    "applied and not made": (
+        History(
+            name="web",
+            status=PodStatus(
+                phase=Phase.PENDING, conditions=(), container_statuses=(), message="no image\nof that name."
+            ),
+            events=GONE,
+        ),
+        "Pod web was applied and has not been made yet: no image of that name.",
+        "pyrun events --for web",
+    ),
+    "applied and nobody makes it": (
+        History(
+            name="web",
+            status=PodStatus(phase=Phase.PENDING, conditions=(), container_statuses=()),
+            supervised=False,
+        ),
+        "Pod web was applied and has not been made yet; no supervisor runs.",
+        "pyrun supervise --detach",
+    ),
+    "ended before a reboot": (
+        History(name="web", status=PodStatus(phase=Phase.SUCCEEDED, conditions=(), container_statuses=())),
+        "Pod web has come to its end, Succeeded, and is not made again.",
+        "pyrun get pod web -o yaml",
+    ),
     "gone": (
         History(name="web", events=GONE, now=EPOCH + 100),
         "Pod web is gone (Removed: removed by hand); the last that went wrong before: "
         'container "c": restarting failed container in 10 s.',
+        "pyrun events --for web",
+    ),
+    "gone because its set has too many": (
+        History(
+            name="web",
+            events=(
+                event("Started", "started", 1, "c"),
+                event("SuccessfulDelete", "Deleted Pod: web: there are 3 replicas and 2 are wanted", 2),
+                event("Unhealthy", "what came after that is no cause", 3, "c"),
+            ),
+            now=EPOCH + 100,
+        ),
+        "Pod web is gone (SuccessfulDelete: Deleted Pod: web: there are 3 replicas and 2 are wanted).",
         "pyrun events --for web",
     ),
     "gone well": (
@@ -450,16 +488,29 @@ def test_stops_are_moments() -> None:
 def test_the_events_of_a_name_are_those_of_its_last_pod(tmp_path: Any) -> None:
     log = EventLog(str(tmp_path))
 
-    def write(uid: str, name: str = "web", namespace: str = "default", kind: str = "Pod") -> None:
+    def write(
+        uid: str,
+        name: str = "web",
+        namespace: str = "default",
+        kind: str = "Pod",
+        message: str = "",
+        reason: str = "Started",
+    ) -> None:
         about = ObjectReference(kind=kind, namespace=namespace, name=name, uid=uid)
-        log.append(Event(time=at(1), reason="Started", message=uid, about=about))
+        log.append(Event(time=at(1), reason=reason, message=message or uid, about=about))
 
     for uid in ("first-1", "second-2"):
         write(uid)
         write("other", name="api")
         write("space", namespace="space")
-        write("set", kind="ReplicaSet")
-    assert [e.message for e in events_of_pod(log, "web", "default")] == ["second-2"]
+        for words in ("Deleted Pod: web", "Deleted Pod: web: two are enough", "Deleted Pod: web2"):
+            write("set", kind="ReplicaSet", message=words, reason="SuccessfulDelete")
+        write("set", kind="ReplicaSet", message="Deleted Pod: web", reason="Adopted")
+    assert [e.message for e in events_of_pod(log, "web", "default")] == [
+        "second-2",
+        "Deleted Pod: web",
+        "Deleted Pod: web: two are enough",
+    ]
     assert [e.message for e in events_of_pod(log, "web", "space")] == ["space", "space"]
-    assert [e.message for e in events_of_pod(log, "firs", "default")] == ["first-1"]
+    assert next(e.message for e in events_of_pod(log, "firs", "default")) == "first-1"
     assert events_of_pod(log, "nothing", "default") == ()
