@@ -12,6 +12,9 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 # Debian's own interpreter: the headers of the package python3-dev belong to it.
 PYTHON ?= /usr/bin/python3
 
+# Tests mostly wait: two at a time keep a processor busy.
+WORKERS ?= $(shell expr 2 \* $$(nproc))
+
 BUILD_PACKAGES := gcc libc6-dev libcap-dev musl-tools pkg-config python3 python3-dev python3-venv
 RUN_PACKAGES := iproute2 libnftables1 nftables skopeo zstd
 IMAGE_PACKAGES := busybox-static mmdebstrap
@@ -26,7 +29,7 @@ demo: build images $(STAMPS)/demo-packages
 	$(SUDO) demo/run --pyrun "$(CURDIR)/$(VENV)/bin/pyrun" --images "$(CURDIR)/$(IMAGES)"
 
 test: build images $(STAMPS)/demo-packages $(STAMPS)/test-packages $(STAMPS)/test-tools
-	$(SUDO) env PYRUN_TEST_IMAGES="$(CURDIR)/$(IMAGES)" $(VENV)/bin/python -m pytest $(ARGS)
+	$(SUDO) env PYRUN_TEST_IMAGES="$(CURDIR)/$(IMAGES)" $(VENV)/bin/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 build: $(STAMPS)/build
 
