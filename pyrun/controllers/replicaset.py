@@ -113,13 +113,12 @@ def decide(desired: DesiredSet, pods: Iterable[PodSummary], work: Work, now: Now
 def _staying(desired: DesiredSet, claims: Claims, work: Work, now: Now) -> Decision:
     spec = desired.replica_set.spec
     active = [pod for pod in claims.owned if pod.active()]
-    unseen = work.creating.difference(pod.name for pod in claims.owned)
     if work.generation != desired.generation:  # whatever has failed, it was something else
         work = msgspec.structs.replace(work, generation=desired.generation, creation=Backoff())
 
-    work, create = _next_batch(work, spec.replicas - len(active) - len(unseen), now)
-    surplus = len(active) - spec.replicas  # what is not seen yet is pending, and goes first when it is
-    extra = deletion_order(active, now.ns)[: max(surplus, 0)]
+    work, create = _next_batch(work, spec.replicas - len(active), now)
+    # What is being created and not seen yet is no surplus: it is pending, and goes first once it is seen.
+    extra = deletion_order(active, now.ns)[: max(len(active) - spec.replicas, 0)]
     wanted = _removals([p for p in claims.owned if p.finished() and not p.terminating], "it has ended")
     wanted += _removals(extra, f"there are {len(active)} replicas and {spec.replicas} are wanted")
     work, remove = _allowed(work, wanted, now)
@@ -169,7 +168,7 @@ def _next_batch(work: Work, missing: int, now: Now) -> tuple[Work, int]:
     So a template that cannot be made costs one attempt, not hundreds. After a failure the next round waits,
     but not when more is missing by now: a replica that has died is replaced at once if it can be.
     """
-    if work.creating:
+    if work.creating:  # nor is a second one made for what is not seen yet
         return work, 0
     if missing <= 0:
         return msgspec.structs.replace(work, batch=0, creation=Backoff()), 0

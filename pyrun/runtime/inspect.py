@@ -10,9 +10,10 @@ from pyrun.cgroups import files
 from pyrun.kernel.proc import ProcessIdentity
 from pyrun.namespaces.table import Namespace, inode_of
 from pyrun.plan.sandbox import MONITORS_LEAF, PAUSE_LEAF, container_leaf
-from pyrun.runtime.pods import ContainerKey, PodDirectory, require_sandbox
+from pyrun.runtime.pods import PodDirectory, require_sandbox
 from pyrun.runtime.status import pod_status
 from pyrun.runtime.view import PodView, require_view
+from pyrun.state.records import ContainerRecord
 
 
 class ProcessView(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,21 +61,23 @@ def inspect_pod(pod: PodDirectory) -> Inspection:
         pause=_process(sandbox.pause, f"{facts.cgroup}/{PAUSE_LEAF}"),
         cgroup=facts.cgroup,
         directory=pod.path,
-        containers=tuple(_container(pod, facts.cgroup, key) for key in pod.attempts()),
+        containers=tuple(
+            _container(pod, facts.cgroup, record)
+            for key in pod.attempts()
+            if (record := pod.container(key)) is not None  # None: being made at this moment
+        ),
     )
 
 
-def _container(pod: PodDirectory, cgroup: str, key: ContainerKey) -> ContainerView:
-    name, attempt = key
-    record = pod.container(key)
-    assert record is not None
+def _container(pod: PodDirectory, cgroup: str, record: ContainerRecord) -> ContainerView:
+    name, attempt = record.config.name, record.attempt
     return ContainerView(
         name=name,
         attempt=attempt,
         init=_process(record.init, f"{cgroup}/{container_leaf(name)}"),
         monitor=_process(record.monitor, f"{cgroup}/{MONITORS_LEAF}"),
         log=f"{pod.layout.logs(pod.uid, name)}/{attempt}.log",
-        directory=pod.container_directory(key),
+        directory=pod.container_directory((name, attempt)),
         writable_layer=f"{pod.layout.container_root(pod.uid, name, attempt)}/upper",
         config=record.config,
     )

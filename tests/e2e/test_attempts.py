@@ -13,11 +13,11 @@ from pyrun.lifecycle.observation import AttemptState, HookState, Stop
 from pyrun.runtime.attempts import close_attempt, leaf_of, mark_initialized, restart_all, start_attempt
 from pyrun.runtime.observe import observe
 from pyrun.runtime.pods import PodDirectory, pod_lock
-from pyrun.spec.pod import Container, EnvVar
+from pyrun.spec.pod import Container, EnvVar, OwnerReference
 from pyrun.spec.probe import ExecAction, Lifecycle, Probe
 from pyrun.state.records import ProbeRecord, write_record
 from tests.e2e.conftest import Cli, eventually
-from tests.e2e.verbs import SLEEP, Failed, box, call, facts_of, latest, make, wait_until_over, when
+from tests.e2e.verbs import SLEEP, Failed, box, call, facts_of, latest, make, pod_of, wait_until_over, when
 
 pytestmark = pytest.mark.requires("pods", "busybox", "nftables")
 
@@ -332,3 +332,19 @@ def test_a_container_is_told_of_its_pod_in_every_attempt(cli: Cli) -> None:
     for attempt in range(2):
         log = (Path(cli.layout.logs(pod.uid, "a")) / f"{attempt}.log").read_text()
         assert f"told {pod.uid} {sandbox.address} test\n" in log
+
+
+def test_a_pod_may_be_given_its_uid_and_its_owner(cli: Cli) -> None:
+    import msgspec
+
+    from pyrun.runtime.create import create_pod
+
+    facts, pod = facts_of(cli), pod_of(cli, box("a"))
+    owner = OwnerReference(api_version="apps/v1", kind="ReplicaSet", name="web", uid="u", controller=True)
+    metadata = msgspec.structs.replace(pod.metadata, owner_references=(owner,))
+    owned = msgspec.structs.replace(pod, metadata=metadata)
+    uid = "11111111-2222-3333-4444-555555555555"
+    call(lambda: create_pod(owned, facts, uid=uid).uid)
+    record = PodDirectory(cli.layout, uid).record()
+    assert record is not None
+    assert (record.uid, record.pod.metadata.owner_references) == (uid, (owner,))

@@ -135,8 +135,8 @@ def test_no_mount_of_the_host_is_visible(looked: Looked) -> None:
     ours = {point: kind for point, (kind, _) in looked.mounts.items() if point in expected}
     assert ours == expected
     devices = {f"/dev/{name}" for name in ("null", "zero", "full", "random", "urandom", "tty")}
-    etc = {f"/etc/{name}" for name in ("hosts", "hostname", "resolv.conf")}
-    assert set(looked.mounts) - set(expected) - devices - etc <= {*MASKED_PATHS, *READONLY_PATHS}
+    files = {f"/etc/{name}" for name in ("hosts", "hostname", "resolv.conf")} | {"/dev/termination-log"}
+    assert set(looked.mounts) - set(expected) - devices - files <= {*MASKED_PATHS, *READONLY_PATHS}
 
 
 def test_the_old_root_is_gone_after_pivot_root(looked: Looked) -> None:
@@ -196,7 +196,7 @@ def test_proc_cannot_be_used_to_run_programs_or_devices(looked: Looked) -> None:
 def test_dev_has_the_usual_nodes_and_no_others(looked: Looked) -> None:
     nodes = {"null", "zero", "full", "random", "urandom", "tty"}
     links = {"fd", "stdin", "stdout", "stderr", "ptmx", "core"}
-    assert set(looked.seen["dev"].split()) == nodes | links | {"mqueue", "pts", "shm"}
+    assert set(looked.seen["dev"].split()) == nodes | links | {"mqueue", "pts", "shm", "termination-log"}
 
 
 def test_links_of_dev(looked: Looked) -> None:

@@ -377,3 +377,14 @@ def test_many_who_ask_at_the_same_time_lose_nothing(cli: Cli) -> None:
     for thread in threads:
         thread.join()
     assert stop_of(pod).grace_seconds == min(graces)
+
+
+def test_a_pod_of_another_boot_is_removed(cli: Cli) -> None:
+    before = snapshot(cli.layout)
+    pod = make(cli, box("c0"), box("c1"))
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    for record in Path(pod.path).rglob("*.json"):
+        record.write_text(record.read_text().replace(boot, "00000000-0000-0000-0000-000000000000"))
+    assert not observe(pod).sandbox_alive
+    cli.ok("pod", "rm", "test")
+    assert_nothing_left(before, cli.layout)

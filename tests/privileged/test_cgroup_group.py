@@ -187,3 +187,10 @@ def test_a_write_that_fails_names_path_and_data(leaf: str) -> None:
 def test_the_hierarchy_is_found_wherever_it_is_mounted() -> None:
     assert os.path.exists(f"{files.unified_mount()}/cgroup.controllers")
     assert isinstance(files.controllers(files.unified_mount()), tuple)
+
+
+def test_oom_kills_are_counted_where_the_controller_is(tmp_path: Path) -> None:
+    """The memory controller may be elsewhere on this machine; its file has this form everywhere."""
+    assert group.oom_kills(str(tmp_path)) == 0
+    (tmp_path / "memory.events").write_text("low 0\nhigh 4\nmax 7\noom 3\noom_kill 2\noom_group_kill 1\n")
+    assert group.oom_kills(str(tmp_path)) == 2

@@ -475,6 +475,8 @@ def test_holds_nothing_of_its_caller(make: Make) -> None:
         os.set_inheritable(leak.fileno(), True)
         container = make("sleep", "10")
         assert container.start_record == StartRecord(0, "ready")
+    # It says that it is ready, and then closes what it has said it by.
+    until(lambda: sum("socket" in text for text in descriptors(container.pid).values()) == 1)
     held = descriptors(container.pid)
     assert {held.pop(number) for number in range(3)} == {"/dev/null"}
     kinds = sorted(re.sub(r":?\[.*", "", text) for text in held.values())

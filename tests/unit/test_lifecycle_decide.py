@@ -172,6 +172,20 @@ def test_a_new_sandbox_runs_all_init_containers_again_in_order() -> None:
     assert starts(decide(manifest, again)) == [("two", 1, 0)]
 
 
+def test_an_init_container_that_fell_with_its_sandbox_runs_again_even_under_never() -> None:
+    """A container of the Pod can still run by a policy of its own, so there is a new sandbox, and its order."""
+    manifest = pod(container(restart_policy=ALWAYS), init=(container("one"),), policy=NEVER)
+    fallen = observed(seen("one", running()), sandbox_alive=False, initialized=False)
+    assert [type(action) for action in decide(manifest, fallen).actions] == [RebuildSandbox]
+    rebuilt = observed(seen("one", ended(code=137, at=START - 1)), sandbox_ns=START, initialized=False)
+    assert starts(decide(manifest, rebuilt)) == [("one", 1, 1)]
+
+
+def test_a_pod_under_never_whose_sandbox_died_before_its_application_ran_is_over() -> None:
+    manifest = pod(init=(container("one"),), policy=NEVER, active_deadline_seconds=10**6)
+    assert decide(manifest, observed(seen("one", ended()), sandbox_alive=False)) == NOTHING
+
+
 def test_a_container_that_was_complete_does_not_run_in_a_new_sandbox() -> None:
     manifest = pod(container("a"), container("b"), policy=ON_FAILURE)
     rebuilt = observed(

@@ -181,20 +181,20 @@ class Lives(RuleBasedStateMachine):
 
     @rule(name=NAMES)
     def die_between_creation_and_start(self, name: str) -> None:
-        for action in self.world.decide().actions:
-            if isinstance(action, StartContainer) and action.container == name:
-                self.check(action)
-                self.world.create(action)
+        action = self.go_on_to_the_start_of(name)
+        if action is not None:
+            self.world.create(action)
 
     @rule(name=NAMES)
     def fail_to_start(self, name: str) -> None:
-        for action in self.world.decide().actions:
-            if isinstance(action, StartContainer) and action.container == name:
-                one = self.world.seen.container(name)
-                count = 1 if one.failure is None else one.failure.count + 1
-                failure = StartFailure(reason="ErrImagePull", message="", at_ns=self.world.now, count=count)
-                self.world.set(replace(one, failure=failure))
-                assert name not in [a.container for a in self.starts_of_now()] or count == 1
+        action = self.go_on_to_the_start_of(name)
+        if action is not None:
+            one = self.world.seen.container(name)
+            count = 1 if one.failure is None else one.failure.count + 1
+            failure = StartFailure(reason="ErrImagePull", message="", at_ns=self.world.now, count=count)
+            self.world.set(replace(one, failure=failure))
+            again = [a for a in self.world.decide().actions if isinstance(a, StartContainer)]
+            assert (name in [a.container for a in again]) is (count == 1)
 
     @rule(name=NAMES, code=EXIT_CODES, oom=st.sampled_from([0, 0, 0, 1]))
     def end(self, name: str, code: int, oom: int) -> None:
@@ -264,8 +264,17 @@ class Lives(RuleBasedStateMachine):
                     return None
         raise AssertionError("it never comes to rest")
 
-    def starts_of_now(self) -> list[StartContainer]:
-        return [a for a in self.world.decide().actions if isinstance(a, StartContainer)]
+    def go_on_to_the_start_of(self, name: str) -> StartContainer | None:
+        """Take what is decided up to the start of a container, if that is among it."""
+        actions = self.world.decide().actions
+        for index, action in enumerate(actions):
+            if isinstance(action, StartContainer) and action.container == name:
+                for before in actions[:index]:
+                    self.check(before)
+                    self.world.apply(before)
+                self.check(action)
+                return action
+        return None
 
     def check(self, action: object) -> None:
         seen = self.world.seen

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from pyrun.lifecycle.course import settled
 from pyrun.lifecycle.display import display_status
 from pyrun.lifecycle.observation import (
     Attempt,
@@ -155,6 +156,20 @@ def test_phases_and_words(manifest: Pod, observation: PodObservation, phase: Pha
     assert word(manifest, observation) == displayed
 
 
+def test_the_backoff_is_over_at_its_end() -> None:
+    crashed = observed(seen("app", ended(code=1, crashes=1)))
+    assert word(pod(), crashed, START + 10 * SECOND - 1) == "CrashLoopBackOff"
+    assert word(pod(), crashed, START + 10 * SECOND) == "Error"
+
+
+@pytest.mark.parametrize("latest", [created(1), running(1, post_start=HookState.PENDING)])
+def test_a_pod_that_restarts_a_container_goes_on_running(latest: Attempt) -> None:
+    manifest = pod(container(lifecycle=HOOK))
+    assert status(manifest, observed(seen("app", latest, ended(code=1)))).phase is RUNNING
+    first = replace(latest, attempt=0)
+    assert status(manifest, observed(seen("app", first))).phase is PENDING
+
+
 def test_a_pod_past_its_deadline_has_failed_once_nothing_runs() -> None:
     exceeded = replace(STOP, reason="DeadlineExceeded")
     going = status(pod(), observed(UP, stop=exceeded))
@@ -303,6 +318,11 @@ def test_a_pod_that_is_terminated_waits_for_nothing() -> None:
 def test_started_and_ready(one: Container, attempt: Attempt, started: bool, ready: bool) -> None:
     found = of(status(pod(one), observed(seen("app", attempt))))
     assert (found.started, found.ready) == (started, ready)
+
+
+def test_a_paused_container_has_started_and_is_not_ready() -> None:
+    paused = settled(container(), running(paused=True))
+    assert (paused.started, paused.ready) == (True, False)
 
 
 def test_nothing_is_ready_from_the_moment_of_termination() -> None:

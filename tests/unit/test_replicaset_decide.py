@@ -174,7 +174,7 @@ def test_what_is_being_deleted_counts_as_gone_even_if_it_is_still_seen() -> None
     assert (decision.status.replicas, decision.status.terminating_replicas) == (2, 2)
 
 
-def test_what_is_being_created_counts_before_it_is_seen_and_once_when_it_is() -> None:
+def test_while_some_are_being_created_no_other_is() -> None:
     work = Work(generation=7, creating=frozenset(("web-b", "web-x")), batch=2)
     decision = decide(desired(3), pods("a", "b"), work, NOW)
     assert (decision.create, removed(decision), decision.work) == (0, (), work)
@@ -368,6 +368,15 @@ def test_a_deleted_set_whose_pods_cannot_be_deleted_waits() -> None:
     decision = decide(want, pods("a"), work, NOW)
     assert (decision.remove, decision.wake_ns, decision.finished) == ((), after(1).ns, False)
     assert decision.status.conditions[0].reason == "FailedDelete"
+
+
+@pytest.mark.parametrize("deletion", [Deletion.BACKGROUND, Deletion.ORPHAN])
+def test_creations_that_have_failed_are_no_concern_of_a_set_that_goes(deletion: Deletion) -> None:
+    work = Work(generation=7, batch=2).begun(["x", "y"]).create_failed("x", "no image", NOW.ns)
+    decision = decide(desired(2, deletion), [], work, NOW)
+    assert (decision.status.conditions, decision.wake_ns, decision.finished) == ((), None, False)
+    late = decision.work.create_failed("y", "no image", NOW.ns)
+    assert decide(desired(2, deletion), [], late, NOW).status.conditions == ()
 
 
 def test_a_set_that_is_deleted_as_orphaning_releases_its_pods() -> None:

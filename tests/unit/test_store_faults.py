@@ -19,6 +19,7 @@ import pytest
 
 from pyrun.errors import Busy, Conflict, StateError
 from pyrun.spec.object import DesiredObject, Json, ObjectKey, StoredObject
+from pyrun.store import database
 from pyrun.store.apply import scale
 from pyrun.store.convert import json_value
 from pyrun.store.objects import Store
@@ -110,8 +111,8 @@ def test_a_damaged_store_is_an_error_and_stays_as_it_is(
 ) -> None:
     damage(filled)
     before = filled.read_bytes()
-    with pytest.raises(StateError) as caught, Store.open(str(filled)) as store:
-        store.list("ReplicaSet")
+    with pytest.raises(StateError) as caught:
+        Store.open(str(filled))
     assert str(caught.value).startswith(f"the store {filled} {message}")
     assert caught.value.hint is not None
     assert "running Pods are not touched" in caught.value.hint
@@ -194,6 +195,21 @@ def test_a_making_that_was_killed_is_made_again(path: str) -> None:
     with Store.open(path) as store:
         store.create(desired(), AT)
     assert sorted(os.listdir(os.path.dirname(path))) == ["lock", "objects.db", "objects.db-changed"]
+
+
+def test_a_store_that_another_process_has_just_made_is_not_made_again(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def others_were_faster(*_: object) -> Iterator[None]:
+        monkeypatch.undo()
+        with Store.open(path) as store:
+            store.create(desired(), AT)
+        yield
+
+    monkeypatch.setattr(database, "locked", others_were_faster)
+    with Store.open(path) as store:
+        assert store.resource_version() == 1
 
 
 @contextmanager
@@ -322,6 +338,15 @@ def test_a_writer_that_is_killed_loses_nothing_that_it_has_acknowledged(path: st
         assert scale(store, key(), 0).resource_version == stored.resource_version + 1
 
 
+def descriptors(path: str) -> list[str]:
+    """What this process has open of a store."""
+    found = []
+    for fd in os.listdir("/proc/self/fd"):
+        with suppress(FileNotFoundError):
+            found.append(os.readlink(f"/proc/self/fd/{fd}"))
+    return sorted(name for name in found if name.startswith(path))
+
+
 def test_a_forked_child_may_not_use_the_connection_and_closing_it_there_does_nothing(path: str) -> None:
     with Store.open(path) as store:
         store.create(desired(), AT)
@@ -330,7 +355,10 @@ def test_a_forked_child_may_not_use_the_connection_and_closing_it_there_does_not
             for use in (store.resource_version, lambda: store.create(desired("child"), AT), store.verify):
                 with pytest.raises(RuntimeError, match=f"was opened by process {os.getppid()}"):
                     use()
+            held = descriptors(path)
             store.close()
+            assert len(held) >= 2
+            assert descriptors(path) == held
 
         with child(misuse) as pid:
             assert ended_well(pid)
