@@ -114,14 +114,23 @@ def spec_as_text(pod: Pod) -> Any:
 
 def list_pods(layout: Layout) -> tuple[PodView, ...]:
     """Return all whole Pods, oldest first. A Pod that cannot be read is an error that names it."""
-    views = []
+    views, unreadable = read_pods(layout)
+    for error in unreadable:
+        raise error
+    return views
+
+
+def read_pods(layout: Layout) -> tuple[tuple[PodView, ...], tuple[StateError, ...]]:
+    """Return all whole Pods that can be read, oldest first, and why others cannot."""
+    views: list[PodView] = []
+    unreadable: list[StateError] = []
     for pod in pod_directories(layout):
         try:
             view = view_of(pod)
-        except StateError:
-            if not pod.complete:  # it was removed while we looked
-                continue
-            raise
+        except StateError as error:
+            if pod.complete:  # otherwise it was removed while we looked
+                unreadable.append(error)
+            continue
         if view is not None:
             views.append(view)
-    return tuple(sorted(views, key=lambda view: view.metadata.creation_timestamp))
+    return tuple(sorted(views, key=lambda view: view.metadata.creation_timestamp)), tuple(unreadable)

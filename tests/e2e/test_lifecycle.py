@@ -133,7 +133,7 @@ def test_ls_in_columns(cli: Cli) -> None:
     header, row = cli.ok("pod", "ls").splitlines()
     assert header.split() == ["NAME", "READY", "STATUS", "IP", "AGE", "ID"]
     address = status_of(cli)["podIP"]
-    assert row.split()[:4] == ["test", "1/2", "Running", address]
+    assert row.split()[:4] == ["test", "1/2", "Error", address]  # as kubectl says it
     assert row.split()[5] == uid[:8]
     assert cli.ok("ps", "-q") == f"{uid}\n"
 
