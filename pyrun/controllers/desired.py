@@ -11,6 +11,10 @@ from pyrun.spec.object import Json, ObjectKey, StoredObject
 from pyrun.store.objects import Store
 
 
+STORE_TIMEOUT = 0.2
+"""Seconds that the loop waits for other writers; then it looks again later."""
+
+
 class Desired:
     """Desired state, read anew at each look. What cannot be read is told once; then nothing is decided by it."""
 
@@ -63,7 +67,7 @@ class Desired:
 
     def _open(self) -> Store | None:
         if self._store is None and os.path.exists(self._path):
-            self._store = Store.open(self._path)
+            self._store = Store.open(self._path, STORE_TIMEOUT)
         return self._store
 
     def _complain(self, sentence: str) -> None:

@@ -59,8 +59,8 @@ class Database:
     """One connection. It belongs to the process that opened it: a forked child must not touch it.
 
     SQLite's locks are those of fcntl(2), which a child does not inherit, while its memory says that it holds
-    them. A child that needs the store executes a program that opens it; opening it anew in the child is as
-    wrong while the parent has it open.
+    them. Opening it anew in the child is as wrong, and refused too: SQLite would find the parent's connection in
+    its memory. A child that needs the store executes a program, or is forked while the store is closed.
     """
 
     def __init__(self, connection: sqlite3.Connection, path: str) -> None:
@@ -125,8 +125,10 @@ def open_database(path: str, timeout: float) -> Database:
     """Open a database, or make it and its directory when it does not exist.
 
     `timeout`: seconds that a write waits for other writers before it raises Busy. Raises StateError when it is
-    damaged, of a newer pyrun, or cannot be read.
+    damaged, of a newer pyrun, or cannot be read; RuntimeError when a parent had it open at the fork.
     """
+    if _is_inherited(path):
+        raise RuntimeError(f"the store {path} is open since before the fork of process {os.getpid()}")
     try:
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         if not os.path.exists(path):
@@ -145,6 +147,25 @@ def open_database(path: str, timeout: float) -> Database:
             connection.close()
             raise
     return Database(connection, path)
+
+
+def _is_inherited(path: str) -> bool:
+    """Whether this process has the file open without the lock that an open connection always holds."""
+    place = os.path.realpath(path)
+    descriptors = [fd for fd in os.listdir("/proc/self/fd") if _target(fd) == place]
+    return bool(descriptors) and not any(_holds_lock(fd) for fd in descriptors)
+
+
+def _target(fd: str) -> str:
+    try:
+        return os.readlink(f"/proc/self/fd/{fd}")
+    except FileNotFoundError:  # the one that read the directory
+        return ""
+
+
+def _holds_lock(fd: str) -> bool:
+    with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as file:
+        return any(line.startswith("lock:") for line in file)
 
 
 def _connect(path: str, timeout: float) -> sqlite3.Connection:

@@ -154,6 +154,7 @@ HEAVY = (
     "pyroute2",
     "shutil",
     "socket",
+    "sqlite3",
     "ssl",
     "subprocess",
     "tarfile",

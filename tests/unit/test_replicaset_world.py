@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from pyrun.controllers.ownership import controller_of, owner_reference, pod_from_template
 from pyrun.controllers.ranking import PodSummary
@@ -86,7 +86,14 @@ class World(RuleBasedStateMachine):
     def time_passes(self, seconds: float) -> None:
         self.now_ns += int(seconds * SECOND)
 
+    @initialize(replicas=st.integers(1, 9))
+    def is_applied(self, replicas: int) -> None:
+        self.scale(replicas)
+
     @rule(replicas=st.integers(0, 9))
+    def scales(self, replicas: int) -> None:
+        self.scale(replicas)
+
     def scale(self, replicas: int) -> None:
         self.replicas = replicas
         self.generation += 1
@@ -95,10 +102,12 @@ class World(RuleBasedStateMachine):
     @precondition(lambda self: self.pods)
     @rule(choice=PICK, phase=st.sampled_from([Phase.RUNNING, Phase.FAILED, Phase.SUCCEEDED, Phase.UNKNOWN]))
     def changes(self, choice: int, phase: Phase) -> None:
-        """A Pod becomes ready, or is lost, or ends."""
-        ready = phase is Phase.RUNNING
-        self.replace(self.pick(choice), phase=phase, ready=ready, ready_since_ns=self.now_ns)
-        self.look()
+        """A Pod becomes ready, or is lost, or ends for good."""
+        uid = self.pick(choice)
+        if not self.pods[uid].finished():
+            ready = phase is Phase.RUNNING
+            self.replace(uid, phase=phase, ready=ready, ready_since_ns=self.now_ns)
+            self.look()
 
     @precondition(lambda self: self.pods)
     @rule(choice=PICK)
@@ -177,6 +186,11 @@ class World(RuleBasedStateMachine):
     def sync(self, choice: int) -> None:
         """Decide upon any view that is not older than the one before, and do what is decided."""
         del self.views[: choice % len(self.views)]
+        self.act(Deletion.NONE)
+
+    @rule()
+    def sync_with_the_latest_view(self) -> None:
+        self.views = self.views[-1:]
         self.act(Deletion.NONE)
 
     def act(self, deletion: Deletion) -> Decision:
@@ -294,5 +308,5 @@ class World(RuleBasedStateMachine):
             assert (self.pods.keys(), self.mine()) == (there, [])
 
 
-World.TestCase.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
+World.TestCase.settings = settings(max_examples=100, stateful_step_count=60, deadline=None)
 TestWorld = World.TestCase

@@ -355,6 +355,8 @@ def test_a_forked_child_may_not_use_the_connection_and_closing_it_there_does_not
             for use in (store.resource_version, lambda: store.create(desired("child"), AT), store.verify):
                 with pytest.raises(RuntimeError, match=f"was opened by process {os.getppid()}"):
                     use()
+            with pytest.raises(RuntimeError, match=f"open since before the fork of process {os.getpid()}"):
+                Store.open(path)
             held = descriptors(path)
             store.close()
             assert len(held) >= 2
@@ -364,6 +366,21 @@ def test_a_forked_child_may_not_use_the_connection_and_closing_it_there_does_not
             assert ended_well(pid)
         assert scale(store, key(), 3).resource_version == 2
         assert len(store.list("ReplicaSet")) == 1
+
+
+def test_one_process_may_open_it_twice_and_a_child_when_its_parent_has_closed_it(path: str) -> None:
+    with Store.open(path) as one, Store.open(path) as two:
+        one.create(desired(), AT)
+        assert two.get(key()) == one.get(key())
+
+    def use() -> None:
+        with Store.open(path) as store:
+            scale(store, key(), 2)
+
+    with child(use) as pid:
+        assert ended_well(pid)
+    with Store.open(path) as store:
+        assert replicas(store.get(key())) == 2
 
 
 FULL = """
