@@ -10,7 +10,6 @@ from pyrun.errors import Busy, Conflict, NotFound, StateError
 from pyrun.spec.object import Json, ObjectKey, StoredObject
 from pyrun.store.objects import Store
 
-
 STORE_TIMEOUT = 0.2
 """Seconds that the loop waits for other writers; then it looks again later."""
 
