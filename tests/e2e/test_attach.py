@@ -112,7 +112,7 @@ def says_something(process: subprocess.Popen[bytes]) -> bool:
 
 
 def test_a_container_without_stdin_takes_none(cli: Cli) -> None:
-    run_pod(cli, box("sleep 0.5; exit 3"))
+    run_pod(cli, box("sleep 4; exit 3"))
     result = call(cli, "attach", "test", stdin=BINARY)
     assert (result.returncode, result.stderr) == (3, b"")
 

@@ -280,6 +280,7 @@ def test_the_namespace_is_left_when_no_socket_can_be_made(
     pod: tuple[Cli, ProbeTarget], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cli, target = pod
+    facts = facts_of(cli)
     seen = []
 
     def no_socket(*_: object) -> socket.socket:
@@ -287,7 +288,7 @@ def test_the_namespace_is_left_when_no_socket_can_be_made(
         raise OSError(errno.EMFILE, "too many open files")
 
     monkeypatch.setattr(sockets.socket, "socket", no_socket)
-    outcome = begin_check(TcpSocketAction(port=UNUSED), target, facts_of(cli))
+    outcome = begin_check(TcpSocketAction(port=UNUSED), target, facts)
     assert isinstance(outcome, Outcome)
     assert outcome.verdict is Verdict.UNKNOWN
     assert "too many open files" in outcome.message

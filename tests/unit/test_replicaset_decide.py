@@ -423,9 +423,9 @@ def test_a_replica_comes_from_the_template() -> None:
 
 def test_adopting_and_releasing_change_the_owner_alone() -> None:
     helper = msgspec.structs.replace(OTHER, uid="helper", controller=False)
-    bare = Pod(metadata=Metadata(name="web-1", labels=LABELS, owner_references=(helper,)), spec=SPEC)
+    bare = Metadata(name="web-1", labels=LABELS, owner_references=(helper,))
     ours = adopted(bare, OWNER)
-    assert ours.metadata.owner_references == (helper, OWNER)
+    assert ours.owner_references == (helper, OWNER)
     assert adopted(ours, OWNER) == ours
     assert released(ours, "set") == bare
     assert released(bare, "set") == bare
