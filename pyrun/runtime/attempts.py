@@ -55,8 +55,8 @@ def start_attempt(pod: PodDirectory, name: str, attempt: int, crashes: int, fact
     """Bring an attempt of a container to run; one that runs already is no error.
 
     1. Its image is found by its policy, before the lock is taken: a pull may take minutes. 2. Earlier attempts
-    are closed, and all but the previous one pruned. 3. It is created. 4. It is started; one that a crash has
-    left created is only started. `crashes` is recorded for the next backoff.
+    are closed. 3. It is created. 4. It is started; one that a crash has left created is only started. 5. All but
+    it and the previous one are pruned. `crashes` is recorded for the next backoff.
 
     When it cannot be made nothing of it is left, and the failure is recorded (see `StartFailure`) and raised.
     Raises Conflict when the Pod is being stopped, its sandbox is gone, or the attempt is over or out of turn.
@@ -77,6 +77,7 @@ def start_attempt(pod: PodDirectory, name: str, attempt: int, crashes: int, fact
                 _run(site, container, image, key, crashes)
             else:
                 _go_on(site, container, key)
+            _prune(pod, key)
         except (PyrunError, OSError) as error:
             _record_failure(pod, key, error)
             _discard(pod, key, error)
@@ -131,13 +132,16 @@ def leaf_of(pod: PodDirectory, name: str) -> str:
 
 
 def _close_earlier(pod: PodDirectory, key: ContainerKey) -> None:
-    """Close what is before an attempt, forget all but the previous one, and what is left half made of this one."""
-    name, attempt = key
+    """Close what is before an attempt, and forget what is left half made of this one."""
     for other in pod.attempts():
-        if other[0] != name:
-            continue
-        close_attempt(pod, other)
-        if other[1] < attempt - 1:
+        if other[0] == key[0]:
+            close_attempt(pod, other)
+
+
+def _prune(pod: PodDirectory, key: ContainerKey) -> None:
+    """Forget all attempts but this one, which has just been made, and the one before it."""
+    for other in pod.attempts():
+        if other[0] == key[0] and other[1] < key[1] - 1:
             _forget(pod, other)
 
 

@@ -56,7 +56,16 @@ def observe(pod: PodDirectory) -> PodObservation:
     """
     record, sandbox = require_record(pod), require_sandbox(pod)
     scene = _Scene(pod, record, sandbox)
-    keys = _created(pod)
+    created = _created(pod)
+    while True:
+        containers = tuple(
+            _container(scene, container, created.get(container.name, ()))
+            for container in record.pod.spec.all_containers()
+        )
+        # While they were read another one may have been made, and the oldest pruned.
+        before, created = created, _created(pod)
+        if created == before:
+            break
     return PodObservation(
         uid=record.uid,
         created_at=record.created_at,
@@ -69,10 +78,7 @@ def observe(pod: PodDirectory) -> PodObservation:
         sandbox_ns=sandbox.created_ns,
         restarted_ns=sandbox.restarted_ns,
         stop=pod.stop(),
-        containers=tuple(
-            _container(scene, container, keys.get(container.name, ()))
-            for container in record.pod.spec.all_containers()
-        ),
+        containers=containers,
         condition_times=tuple((t.type, t.status, t.at, t.at_ns) for t in pod.conditions().times),
     )
 

@@ -6,7 +6,7 @@ import contextlib
 import os
 import time
 
-from pyrun.errors import Conflict, PyrunError, StateError
+from pyrun.errors import Conflict, NotFound, PyrunError, StateError
 from pyrun.kernel.proc import ProcessIdentity, has_ended
 from pyrun.rootfs.directories import remove_tree
 from pyrun.runtime.collect import collect_orphans
@@ -24,17 +24,20 @@ END_TIMEOUT = 5.0
 def remove_pod(pod: PodDirectory, *, force: bool = False) -> None:
     """Remove a Pod with all it has. Raises Conflict when containers run and `force` is not set.
 
-    With `force` everything is killed at once; if it is being stopped, whoever does that is told to.
+    With `force` everything is killed at once; if it is being stopped, whoever does that is told to, and if
+    somebody else removes it meanwhile, that is as good.
     """
-    if force:
-        with contextlib.suppress(
-            StateError
-        ):  # half made, damaged or on a full disk: it is removed all the same
-            request_stop(pod, 0, "Killing", "removed by a command", remove=True)
-    with pod_lock(pod, LOCK_TIMEOUT):
-        if not force:
+    if not force:
+        with pod_lock(pod, LOCK_TIMEOUT):
             refuse_running(pod)
-        remove_locked(pod)
+            remove_locked(pod)
+        return
+    with contextlib.suppress(NotFound):
+        # Half made, damaged or on a full disk: it is removed all the same.
+        with contextlib.suppress(StateError):
+            request_stop(pod, 0, "Killing", "removed by a command", remove=True)
+        with pod_lock(pod, LOCK_TIMEOUT):
+            remove_locked(pod)
 
 
 def refuse_running(pod: PodDirectory) -> None:

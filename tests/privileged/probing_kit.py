@@ -40,9 +40,9 @@ def check(cli: Cli, target: ProbeTarget, action: ProbeAction, seconds: float = 2
 
 
 @contextlib.contextmanager
-def serving(target: ProbeTarget, handler: Handler) -> Iterator[int]:
+def serving(target: ProbeTarget, handler: Handler, port: int = 0) -> Iterator[int]:
     """Serve one connection after the other at the Pod's address, by a forked process; gives the port."""
-    with listening(target) as listener:
+    with listening(target, port=port) as listener:
         pid = os.fork()
         if pid == 0:
             _serve(listener, handler)
@@ -54,8 +54,8 @@ def serving(target: ProbeTarget, handler: Handler) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def listening(target: ProbeTarget, backlog: int = 16) -> Iterator[socket.socket]:
-    """Give a listening socket at the Pod's address; the kernel accepts for it."""
+def listening(target: ProbeTarget, backlog: int = 16, port: int = 0) -> Iterator[socket.socket]:
+    """Give a listening socket at the Pod's address, at a free port for 0; the kernel accepts for it."""
     pidfd = target.pause.open()
     assert pidfd is not None, "the Pod's sandbox is gone"
     try:
@@ -64,7 +64,8 @@ def listening(target: ProbeTarget, backlog: int = 16) -> Iterator[socket.socket]
     finally:
         os.close(pidfd)
     with listener:
-        listener.bind((target.address, 0))
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((target.address, port))
         listener.listen(backlog)
         yield listener
 
