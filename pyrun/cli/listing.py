@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-import click
 import msgspec
 
 from pyrun.cli.application import Application
 from pyrun.cli.kinds import Kind, Target
+from pyrun.cli.output import complain
 from pyrun.cli.rows import Row, event_row, pod_row, set_row
-from pyrun.errors import InputError, NotFound
+from pyrun.errors import InputError, NotFound, StateError
 from pyrun.runtime.catalog import Catalog
 from pyrun.spec.selector import Selector
 from pyrun.state.events import EventLog, aggregate
@@ -42,14 +42,14 @@ class Listing:
         application.require_root()
         self._catalog = Catalog(application.layout)
         self._events = EventLog(application.layout.root)
-        self._warned = False
+        self._told: set[str] = set()
 
     def close(self) -> None:
         """Let go of the store."""
         self._catalog.close()
 
     def rows(self, kind: Kind) -> list[Row]:
-        """Return all objects of a kind; once, a store that cannot be read is told on stderr."""
+        """Return all objects of a kind; once, what cannot be read is told on stderr."""
         now = time.time()
         match kind:
             case Kind.POD:
@@ -61,10 +61,15 @@ class Listing:
         if self._catalog.unreadable is not None:
             if kind is Kind.REPLICA_SET:
                 raise self._catalog.unreadable
-            if not self._warned:
-                click.echo(f"pyrun: {self._catalog.unreadable.sentence()}", err=True)
-            self._warned = True
+            self._tell(self._catalog.unreadable)
+        for error in self._catalog.broken:
+            self._tell(error)
         return found
+
+    def _tell(self, error: StateError) -> None:
+        if str(error) not in self._told:
+            self._told.add(str(error))
+            complain(error)
 
     def find(self, targets: Sequence[Target], scope: Scope) -> list[Row]:
         """Return the objects that are meant, in order. Raises NotFound for a name that nothing has."""

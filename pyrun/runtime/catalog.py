@@ -19,13 +19,15 @@ from pyrun.store.objects import Store
 class Catalog:
     """Reads the objects of an instance. The store is opened once, and only if there is one.
 
-    `unreadable` says why the store could not be read: what runs is listed all the same.
+    `unreadable` says why the store could not be read: what runs is listed all the same. `broken` says of which
+    Pods the records could not be read.
     """
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
         self._store: Store | None = None
         self.unreadable: StateError | None = None
+        self.broken: list[StateError] = []
 
     def close(self) -> None:
         """Close the store."""
@@ -35,7 +37,8 @@ class Catalog:
 
     def pods(self) -> tuple[PodView, ...]:
         """Return the Pods that exist, oldest first, and those that were applied and are not made yet."""
-        found = list_pods(self._layout)
+        self.broken = []
+        found = list_pods(self._layout, self.broken.append)
         names = {(view.metadata.namespace, view.metadata.name) for view in found}
         applied = self._objects("Pod")
         marked = {(o.key.namespace, o.key.name): o for o in applied if o.deleted_at}
