@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from pyrun.lifecycle.observation import Attempt, AttemptState, ContainerObservation, Ended, HookState
 from pyrun.lifecycle.probing import UNHEALTHY
-from pyrun.lifecycle.restart import RestartVerdict, wants_restart
+from pyrun.lifecycle.restart import RestartVerdict, needs_supervision, wants_restart
 from pyrun.runtime.history import History, how_it_ended
 from pyrun.runtime.wording import capital, log_choice, probe_command, sentence, several, since, span
 from pyrun.spec.event import EventType
@@ -346,7 +346,10 @@ def _well(history: History) -> Verdict:
         number = _number(restarted)
         text = f"Pod {history.name} runs and is ready; restart {number}: {cause[0].lower()}{cause[1:]}"
         return Verdict(sentence(text), command)
-    return Verdict(f"Pod {history.name} runs and is ready; nothing is wrong with it.")
+    text = f"Pod {history.name} runs and is ready; nothing is wrong with it"
+    if history.pod is not None and needs_supervision(history.pod):
+        return _with_supervisor(history, text, "")
+    return Verdict(sentence(text))
 
 
 Rule = Callable[[History], Verdict | None]
