@@ -65,7 +65,7 @@ def get_options(command: Any) -> Any:
 @get_options
 @pass_application
 def get(application: Application, /, words: tuple[str, ...], **options: Any) -> int:
-    """Print objects: pods (po), replicasets (rs), events (ev).
+    """Print objects: pods (po), replicasets (rs), events (ev), or all but events.
 
     One named object is printed as itself by -o yaml and json, several as a List; `pyrun apply` takes both.
     """

@@ -53,6 +53,10 @@ WORDS = {
 }
 
 
+EVERYTHING = (Kind.POD, Kind.REPLICA_SET)
+"""What `all` means: the kinds that are applied."""
+
+
 class Target(NamedTuple):
     """What is meant on a command line: objects of one kind, all of them when there are no names."""
 
@@ -69,7 +73,7 @@ def kind_of(word: str) -> Kind:
         hint = did_you_mean(word.lower(), WORDS)
         raise InputError(
             f'"{word}" is not a kind of object{hint}',
-            hint="known are pods (po), replicasets (rs), events (ev)",
+            hint="known are pods (po), replicasets (rs), events (ev), all",
         )
     return kind
 
@@ -80,7 +84,8 @@ def parse_targets(words: Sequence[str]) -> tuple[Target, ...]:
         raise InputError("say what: a kind of object", hint="such as pods, replicasets or rs/web")
     if any("/" in word for word in words):
         return tuple(_one(word) for word in words)
-    kinds = tuple(kind_of(word) for word in words[0].split(","))
+    typed = words[0].split(",")
+    kinds = tuple(kind for word in typed for kind in (EVERYTHING if word == "all" else (kind_of(word),)))
     if len(kinds) > 1 and len(words) > 1:
         raise InputError("names of several kinds are given as KIND/NAME", hint="such as pod/web rs/web")
     return tuple(Target(kind, tuple(dict.fromkeys(words[1:]))) for kind in dict.fromkeys(kinds))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-import click
 import msgspec
 
 from pyrun.cli.application import Application
 from pyrun.cli.kinds import Kind, Target
+from pyrun.cli.output import complain
 from pyrun.cli.rows import Row, event_row, pod_row, set_row
-from pyrun.errors import InputError, NotFound
+from pyrun.errors import InputError, NotFound, StateError
 from pyrun.runtime.catalog import Catalog
 from pyrun.spec.selector import Selector
 from pyrun.state.events import EventLog, aggregate
@@ -49,7 +49,7 @@ class Listing:
         self._catalog.close()
 
     def rows(self, kind: Kind) -> list[Row]:
-        """Return all objects of a kind; what cannot be read is told on stderr, once."""
+        """Return all objects of a kind; once, what cannot be read is told on stderr."""
         now = time.time()
         match kind:
             case Kind.POD:
@@ -58,14 +58,18 @@ class Listing:
                 found = [set_row(stored, now) for stored in self._catalog.replica_sets()]
             case Kind.EVENT:
                 found = [event_row(event, now) for event in aggregate(self._events.read())]
-        broken = self._catalog.unreadable
-        if broken is not None and kind is Kind.REPLICA_SET:
-            raise broken
-        for error in (*(() if broken is None else (broken,)), *self._catalog.damaged):
-            if str(error) not in self._told:
-                self._told.add(str(error))
-                click.echo(f"pyrun: {error.sentence()}", err=True)
+        if self._catalog.unreadable is not None:
+            if kind is Kind.REPLICA_SET:
+                raise self._catalog.unreadable
+            self._tell(self._catalog.unreadable)
+        for error in self._catalog.broken:
+            self._tell(error)
         return found
+
+    def _tell(self, error: StateError) -> None:
+        if str(error) not in self._told:
+            self._told.add(str(error))
+            complain(error)
 
     def find(self, targets: Sequence[Target], scope: Scope) -> list[Row]:
         """Return the objects that are meant, in order. Raises NotFound for a name that nothing has."""

@@ -9,6 +9,8 @@ from typing import Any
 import click
 import msgspec
 
+from pyrun.errors import PyrunError
+
 
 class Format(enum.Enum):
     """What `-o` chooses."""
@@ -38,6 +40,11 @@ def print_yaml(value: Any) -> None:
 
     plain = msgspec.json.decode(msgspec.json.encode(value))
     click.echo(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True), nl=False)
+
+
+def complain(error: PyrunError) -> None:
+    """Say on stderr what keeps a command from saying all, which it does otherwise."""
+    click.echo(f"pyrun: {error.sentence()}", err=True)
 
 
 def age(seconds: float) -> str:

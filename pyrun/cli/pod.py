@@ -10,7 +10,7 @@ import click
 from pyrun.cli.application import Application
 from pyrun.cli.complete import complete_pods
 from pyrun.cli.lazy import LazyGroup
-from pyrun.cli.output import Format, age, print_json, print_table, print_yaml
+from pyrun.cli.output import Format, age, complain, print_json, print_table, print_yaml
 from pyrun.errors import InputError, NotFound, StateError
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def ls(application: Application, output: str, quiet: bool) -> None:
     from pyrun.runtime.view import list_pods
 
     application.require_root()
-    views = list_pods(application.layout)
+    views = list_pods(application.layout, complain)
     if quiet:
         for view in views:
             click.echo(view.metadata.uid)

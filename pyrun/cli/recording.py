@@ -38,29 +38,10 @@ def record(application: Application, *events: Event | None) -> None:
 
 
 def record_created(application: Application, made: Sequence[tuple[PodDirectory, Pod]]) -> None:
-    """Record that the containers of Pods were created and started; init containers come later, one by one.
+    """Record that the containers of Pods were created and started; init containers come later, one by one."""
+    from pyrun.runtime.beginnings import beginnings
 
-    The times are those of their records: a supervisor may have told more of them by now.
-    """
-    from msgspec.structs import replace
-
-    from pyrun.state.events import Reason, about_pod, happened
-
-    events = []
-    for directory, pod in made:
-        for container in () if pod.spec.init_containers else pod.spec.containers:
-            try:
-                found = directory.container((container.name, 0))
-            except StateError:
-                found = None
-            if found is None:  # it has gone since
-                continue
-            about = about_pod(directory.uid, pod, container.name)
-            created = happened(about, Reason.CREATED, f"Created container {container.name}")
-            started = happened(about, Reason.STARTED, f"Started container {container.name} (attempt 0)")
-            events.append(replace(created, time=found.created_at))
-            events.append(replace(started, time=found.started_at or started.time))
-    record(application, *events)
+    record(application, *(event for directory, pod in made for event in beginnings(directory, pod)))
 
 
 def ends_of(directory: PodDirectory) -> list[Event]:

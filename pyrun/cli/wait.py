@@ -161,7 +161,7 @@ def wait_for(application: Application, waiting: Waiting, test: Test, deadline: f
             if time.monotonic() >= deadline:
                 raise PyrunError(
                     f"timed out waiting for the condition on {', '.join(left)}",
-                    hint="pyrun describe and pyrun pod why say what it is about",
+                    hint="see why: pyrun pod why, pyrun describe",
                 )
             watch.wait(deadline)
     finally:

@@ -93,8 +93,9 @@ class Deletion:
         before = directory.stop()
         request_stop(directory, grace, Reason.KILLING, MESSAGE, remove=True)
         if before is None:
-            about = about_pod(directory.uid, require_pod(directory))
-            EventLog(self._layout.root).append(happened(about, Reason.KILLING, f"Stopping Pod: {MESSAGE}"))
+            pod = require_pod(directory)
+            about, text = about_pod(directory.uid, pod), f"Stopping Pod {pod.metadata.name}: {MESSAGE}"
+            EventLog(self._layout.root).append(happened(about, Reason.KILLING, text))
 
     def _end(self, directory: PodDirectory) -> None:
         if os.path.isdir(directory.path):

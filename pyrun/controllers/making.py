@@ -7,12 +7,13 @@ from collections.abc import Callable
 
 import msgspec
 
-from pyrun.controllers.context import Context
+from pyrun.controllers.context import SOURCE, Context
 from pyrun.controllers.workers import Failure
+from pyrun.runtime.beginnings import beginnings
 from pyrun.runtime.create import create_pod, named
 from pyrun.runtime.pods import PodDirectory
 from pyrun.spec.pod import Pod
-from pyrun.state.events import Reason, about_pod
+from pyrun.state.events import EventLog, Reason, about_pod
 
 Made = Callable[["Birth", Failure | None], None]
 
@@ -37,6 +38,9 @@ def make(context: Context, pod: Pod, made: Made, uid: str = "") -> Birth:
 
     def job() -> None:
         create_pod(birth.pod, facts, uid=birth.uid)
+        events = beginnings(PodDirectory(facts.layout, birth.uid), birth.pod, SOURCE)
+        if events:
+            EventLog(facts.layout.root).append(*events)
 
     context.workers.start(("make", birth.uid), job, finished)
     return birth

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from contextlib import suppress
 
 import msgspec
 
@@ -61,8 +62,9 @@ def supervisor(layout: Layout) -> ProcessIdentity | None:
 def ensure_supervisor(layout: Layout, subnet: str) -> int | None:
     """Start a supervisor unless one runs; returns the pid of one that was started, None when one runs.
 
-    It is started in a session of its own, with its output in `supervisor.log`. Of two that are started at the
-    same moment one ends at once, because it does not get the lock.
+    It is started in a session of its own, with its output in `supervisor.log` and no other descriptor of the
+    caller's: a pipe that it kept open would keep its reader waiting. Of two that are started at the same moment
+    one ends at once, because it does not get the lock.
     """
     if supervisor(layout) is not None:
         return None
@@ -79,6 +81,7 @@ def ensure_supervisor(layout: Layout, subnet: str) -> int | None:
                 (os.POSIX_SPAWN_DUP2, null, 0),
                 (os.POSIX_SPAWN_DUP2, log, 1),
                 (os.POSIX_SPAWN_DUP2, log, 2),
+                *((os.POSIX_SPAWN_CLOSE, fd) for fd in _inherited()),
             ],
             setsid=True,
             setsigmask=(),
@@ -86,6 +89,16 @@ def ensure_supervisor(layout: Layout, subnet: str) -> int | None:
     finally:
         os.close(log)
         os.close(null)
+
+
+def _inherited() -> list[int]:
+    """Return the descriptors beside stdio that a program started now would get."""
+    found = []
+    for fd in (int(name) for name in os.listdir("/proc/self/fd")):
+        with suppress(OSError):  # the one that listed them
+            if fd > 2 and os.get_inheritable(fd):
+                found.append(fd)
+    return found
 
 
 def stop_supervisor(layout: Layout) -> bool:

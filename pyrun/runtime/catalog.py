@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from pyrun.errors import StateError
-from pyrun.runtime.view import PodView, ViewMetadata, read_pods
+from pyrun.runtime.view import PodView, ViewMetadata
 from pyrun.spec.layout import Layout
 from pyrun.spec.object import StoredObject
 from pyrun.spec.status import Condition, Phase, PodStatus
@@ -19,15 +19,15 @@ from pyrun.store.objects import Store
 class Catalog:
     """Reads the objects of an instance. The store is opened once, and only if there is one.
 
-    `unreadable` says why the store could not be read, `damaged` why some Pods could not: the rest is listed all the
-    same.
+    `unreadable` says why the store could not be read: what runs is listed all the same. `broken` says of which
+    Pods the records could not be read.
     """
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
         self._store: Store | None = None
         self.unreadable: StateError | None = None
-        self.damaged: tuple[StateError, ...] = ()
+        self.broken: list[StateError] = []
 
     def close(self) -> None:
         """Close the store."""
@@ -37,7 +37,8 @@ class Catalog:
 
     def pods(self) -> tuple[PodView, ...]:
         """Return the Pods that exist, oldest first, and those that were applied and are not made yet."""
-        found, self.damaged = read_pods(self._layout)
+        self.broken = []
+        found = list_pods(self._layout, self.broken.append)
         names = {(view.metadata.namespace, view.metadata.name) for view in found}
         applied = self._objects("Pod")
         marked = {(o.key.namespace, o.key.name): o for o in applied if o.deleted_at}

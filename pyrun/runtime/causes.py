@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from pyrun.lifecycle.observation import Attempt, AttemptState, ContainerObservation, Ended, HookState
-from pyrun.lifecycle.restart import RestartVerdict, wants_restart
+from pyrun.lifecycle.probing import UNHEALTHY
+from pyrun.lifecycle.restart import RestartVerdict, needs_supervision, wants_restart
 from pyrun.runtime.history import History, how_it_ended
 from pyrun.runtime.wording import capital, log_choice, probe_command, sentence, several, since, span
 from pyrun.spec.event import EventType
@@ -233,11 +234,12 @@ def _cause_of(history: History, seen: _Seen, ending: Attempt, end: Ended) -> tup
             f"{seen.title} ran out of memory: {how_it_ended(end)}",
             "dmesg | grep -i 'killed process'",
         )
-    if ending.unhealthy:
-        probe = container.startup_probe if ending.unhealthy == "startup" else container.liveness_probe
-        message = f" ({ending.unhealthy_message})" if ending.unhealthy_message else ""
-        words = f"{seen.title} was ended because its {ending.unhealthy} probe failed{message}"
-        return words, probe_command(history, container, probe) or logs
+    given_up, message = _failed_probe(ending)
+    if given_up:
+        probe = container.startup_probe if given_up == "startup" else container.liveness_probe
+        why = f" ({message})" if message else ""
+        words = f"{seen.title} was ended because its {given_up} probe failed{why}"
+        return words, (seen.running and probe_command(history, container, probe)) or logs
     if ending.post_start is HookState.FAILED:
         message = f" ({ending.post_start_message})" if ending.post_start_message else ""
         return f"{seen.title} was ended because its postStart hook failed{message}", logs
@@ -245,6 +247,16 @@ def _cause_of(history: History, seen: _Seen, ending: Attempt, end: Ended) -> tup
         stop = ending.stop
         return f"{seen.title} was stopped ({stop.reason}: {stop.message}) and {how_it_ended(end)}{said}", logs
     return f"{seen.title} {how_it_ended(end)}{said}", logs
+
+
+def _failed_probe(ending: Attempt) -> tuple[str, str]:
+    """Return which probe has given an attempt up, with what it said; of one that is over the stop tells it."""
+    if ending.unhealthy:
+        return ending.unhealthy, ending.unhealthy_message
+    if ending.stop is None or ending.stop.reason != UNHEALTHY:
+        return "", ""
+    words, _, message = ending.stop.message.partition(" probe: ")
+    return ("startup" if words.endswith("startup") else "liveness"), message
 
 
 def _initializing(history: History) -> Verdict | None:
@@ -334,7 +346,10 @@ def _well(history: History) -> Verdict:
         number = _number(restarted)
         text = f"Pod {history.name} runs and is ready; restart {number}: {cause[0].lower()}{cause[1:]}"
         return Verdict(sentence(text), command)
-    return Verdict(f"Pod {history.name} runs and is ready; nothing is wrong with it.")
+    text = f"Pod {history.name} runs and is ready; nothing is wrong with it"
+    if history.pod is not None and needs_supervision(history.pod):
+        return _with_supervisor(history, text, "")
+    return Verdict(sentence(text))
 
 
 Rule = Callable[[History], Verdict | None]

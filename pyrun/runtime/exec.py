@@ -79,7 +79,7 @@ def _running(pod: PodDirectory, name: str) -> tuple[ContainerKey, int]:
     record = pod.container(key) if key is not None else None
     pidfd = record.init.open() if record is not None and record.started_at else None
     if key is None or pidfd is None or has_ended(pidfd):
-        raise Conflict(f'container "{name}" does not run', hint="see pyrun pod ls and pyrun logs")
+        raise Conflict(f'container "{name}" does not run', hint="see why: pyrun pod why, pyrun logs -p")
     leaf = f"{require_sandbox(pod).facts.cgroup}/{container_leaf(name)}"
     if group.is_frozen(leaf):
         os.close(pidfd)

@@ -20,6 +20,9 @@ from pyrun.state.events import Reason
 SAME_MOMENT = 2.0
 """Seconds by which an event of something may be later than its record."""
 
+POD_MADE = "PodMade"
+"""The kind of the moment at which a Pod was made."""
+
 _RECORDED = {
     Reason.CREATED: Reason.STARTED,
     Reason.STARTED: Reason.STARTED,
@@ -107,6 +110,8 @@ def _moment_of(event: Event) -> Moment:
 
 
 def _is_recorded(event: Moment, recorded: tuple[Moment, ...]) -> bool:
+    if event.kind == Reason.CREATED and not event.container:
+        return any(moment.kind == POD_MADE for moment in recorded)
     kind = next((kind for reason, kind in _RECORDED.items() if reason == event.kind), None)
     return kind is not None and any(
         moment.kind == kind
@@ -121,7 +126,7 @@ def _recorded(history: History) -> Iterator[Moment]:
     if observed is None:
         return
     if (at := seconds(observed.created_at)) is not None:
-        yield Moment(at=at, what="the Pod was made", kind="PodMade")
+        yield Moment(at=at, what="the Pod was made", kind=POD_MADE)
     if observed.stop is not None and (at := seconds(observed.stop.asked_at)) is not None:
         stop = observed.stop
         yield Moment(

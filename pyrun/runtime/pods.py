@@ -248,6 +248,15 @@ def _claims(layout: Layout, name: str, namespace: str) -> list[str]:
     return list(found.values())
 
 
+def name_of(pod: PodDirectory) -> tuple[str, str]:
+    """Return the namespace and the name that a Pod has claimed; its uid for a name when it has none."""
+    for space in list_directory(f"{pod.layout.state}/names"):
+        for name in list_directory(pod.layout.names(space)):
+            if pod.uid in _claims(pod.layout, name, space):
+                return space, name
+    return "default", pod.uid
+
+
 def require_sandbox(pod: PodDirectory) -> SandboxRecord:
     """Return the sandbox's record; StateError when the Pod is half made."""
     record = pod.sandbox()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -9,12 +11,12 @@ import msgspec
 from pyrun.errors import StateError
 from pyrun.lifecycle.display import display_status
 from pyrun.manifest import dump_pod
-from pyrun.runtime.clock import parse_rfc3339
-from pyrun.runtime.pods import PodDirectory, pod_directories
+from pyrun.runtime.clock import parse_rfc3339, rfc3339
+from pyrun.runtime.pods import PodDirectory, name_of, pod_directories
 from pyrun.runtime.status import pod_status
 from pyrun.spec.layout import Layout
 from pyrun.spec.pod import OwnerReference, Pod
-from pyrun.spec.status import KubernetesValue, PodStatus
+from pyrun.spec.status import KubernetesValue, Phase, PodStatus
 
 
 class OwnerView(KubernetesValue, frozen=True, kw_only=True):
@@ -112,25 +114,43 @@ def spec_as_text(pod: Pod) -> Any:
     return dump_pod(pod)["spec"]
 
 
-def list_pods(layout: Layout) -> tuple[PodView, ...]:
-    """Return all whole Pods, oldest first. A Pod that cannot be read is an error that names it."""
-    views, unreadable = read_pods(layout)
-    for error in unreadable:
-        raise error
-    return views
+def list_pods(layout: Layout, unreadable: Callable[[StateError], None]) -> tuple[PodView, ...]:
+    """Return all whole Pods, oldest first.
 
-
-def read_pods(layout: Layout) -> tuple[tuple[PodView, ...], tuple[StateError, ...]]:
-    """Return all whole Pods that can be read, oldest first, and why others cannot."""
-    views: list[PodView] = []
-    unreadable: list[StateError] = []
+    Of one whose records cannot be read `unreadable` is told, and it is listed by its name, in phase Unknown.
+    """
+    views = []
     for pod in pod_directories(layout):
         try:
             view = view_of(pod)
         except StateError as error:
-            if pod.complete:  # otherwise it was removed while we looked
-                unreadable.append(error)
-            continue
+            if not pod.complete:  # it was removed while we looked
+                continue
+            unreadable(error)
+            view = _unknown(pod, error)
         if view is not None:
             views.append(view)
-    return tuple(sorted(views, key=lambda view: view.metadata.creation_timestamp)), tuple(unreadable)
+    return tuple(sorted(views, key=lambda view: view.metadata.creation_timestamp))
+
+
+def _unknown(pod: PodDirectory, error: StateError) -> PodView:
+    """Return what can be said of a Pod whose records cannot be read."""
+    try:
+        record = pod.record()
+    except StateError:
+        record = None
+    if record is not None:
+        space, name = record.pod.metadata.namespace, record.pod.metadata.name
+        made, labels, spec = record.created_at, record.pod.metadata.labels, spec_as_text(record.pod)
+    else:
+        space, name = name_of(pod)
+        made, labels, spec = rfc3339(os.stat(pod.complete_path).st_mtime_ns), {}, {"containers": []}
+    return PodView(
+        metadata=ViewMetadata(
+            name=name, namespace=space, uid=pod.uid, creation_timestamp=made, labels=labels
+        ),
+        spec=spec,
+        status=PodStatus(
+            phase=Phase.UNKNOWN, reason="Unreadable", message=str(error), conditions=(), container_statuses=()
+        ),
+    )

@@ -75,7 +75,7 @@ def _wait_until(
                 names = ", ".join(require_pod(pod).metadata.name for pod in left)
                 raise PyrunError(
                     f"after {timeout:g} s these Pods {negative}: {names}",
-                    hint="they go on; pyrun pod why says what it is about",
+                    hint="they go on; see why: pyrun pod why",
                 )
             watch.wait(deadline)
     finally:

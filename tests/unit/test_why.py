@@ -180,7 +180,7 @@ CASES = {
         ),
         'Container "c" was ended because its liveness probe failed (HTTP status 500); '
         "it waits to be started again.",
-        "curl -i http://10.0.0.9:8080/healthz",
+        "pyrun logs web -c c",
     ),
     "failed startup": (
         history(
@@ -189,7 +189,30 @@ CASES = {
             waiting={"c": "CrashLoopBackOff"},
         ),
         'Container "c" was ended because its startup probe failed; it waits to be started again.',
-        "pyrun exec web -c c -- cat '/a b'",
+        "pyrun logs web -c c",
+    ),
+    "failed liveness, known by the stop": (
+        history(
+            ContainerObservation(
+                name="c",
+                latest=attempt(1, ready=False),
+                previous=attempt(
+                    0,
+                    end=ended(143, signal=15),
+                    stop=Stop(
+                        asked_ns=1,
+                        deadline_ns=2,
+                        grace_seconds=1,
+                        reason="Unhealthy",
+                        message="Container c failed liveness probe: HTTP status 500",
+                    ),
+                ),
+            ),
+            containers=(container(liveness_probe=HTTP, readiness_probe=HTTP, ports=PORTS),),
+        ),
+        'Container "c" was ended because its liveness probe failed (HTTP status 500); it runs again (attempt 1) '
+        "and is not ready.",
+        "curl -i http://10.0.0.9:8080/healthz",
     ),
     "image cannot be pulled": (
         history(
