@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from pyrun.errors import StateError
-from pyrun.runtime.view import PodView, ViewMetadata
+from pyrun.runtime.view import PodView, ViewMetadata, list_pods
 from pyrun.spec.layout import Layout
 from pyrun.spec.object import StoredObject
 from pyrun.spec.status import Condition, Phase, PodStatus
