@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pyrun.errors import PyrunError
+from pyrun.errors import Busy, Conflict, NotFound, PyrunError, StateError
 from pyrun.lifecycle.actions import (
     Action,
     CloseSandbox,
@@ -36,19 +36,19 @@ class Jobs:
     def run(self, actions: tuple[Action, ...]) -> None:
         """Carry out actions. Raises what the verbs raise.
 
-        One container that cannot be started does not keep the others from it.
+        One container that cannot be started does not keep the others from it: that is told and in its record, so
+        it is decided about anew after its back-off. What is not its own failure (the Pod is being stopped, or
+        locked) or could not be recorded ends the row.
         """
-        failure: PyrunError | None = None
         for action in actions:
             try:
                 self._one(action)
+            except (Conflict, NotFound, Busy, StateError):
+                raise
             except PyrunError as error:
                 if not isinstance(action, StartContainer):
                     raise
                 self._tell(action.container, Reason.FAILED, error.sentence())
-                failure = failure or error
-        if failure is not None:
-            return  # it is in the container's record and told: decided about anew, after its back-off
 
     def _one(self, action: Action) -> None:
         directory, facts = self._directory, self._facts

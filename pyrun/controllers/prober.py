@@ -8,6 +8,7 @@ from collections.abc import Callable
 import msgspec
 
 from pyrun.controllers.context import Context
+from pyrun.errors import StateError
 from pyrun.lifecycle.observation import Attempt, AttemptState, PodObservation
 from pyrun.lifecycle.probing import (
     UNHEALTHY,
@@ -19,7 +20,7 @@ from pyrun.lifecycle.probing import (
     on_result,
     verdicts,
 )
-from pyrun.runtime.pods import ContainerKey, PodDirectory
+from pyrun.runtime.pods import ContainerKey, PodDirectory, require_sandbox
 from pyrun.runtime.probing import check as checks
 from pyrun.runtime.probing.begin import begin_check
 from pyrun.runtime.probing.check import Check, Verdict, target_of
@@ -124,11 +125,14 @@ class Prober:
     def _ask(self, key: _Key) -> None:
         name, attempt, kind = key
         followed = self._followed.get((name, attempt))
-        sandbox = self._directory.sandbox()
-        if followed is None or sandbox is None:
+        if followed is None:
             return
-        target = target_of(self._directory, sandbox, followed.container, attempt)
         probe = followed.states[kind].probe
+        try:
+            target = target_of(self._directory, require_sandbox(self._directory), followed.container, attempt)
+        except StateError as error:  # a record that cannot be read says nothing about the container
+            self._result(key, checks.Outcome(Verdict.UNKNOWN, error.sentence()))
+            return
         check = begin_check(probe.action, target, self._context.facts)
         if isinstance(check, checks.Outcome):
             self._result(key, check)
@@ -187,17 +191,19 @@ class Prober:
         found = verdicts(followed.container, followed.attempt, states, self._terminating)
         if found == followed.recorded:
             return
-        followed.recorded = found
         record = ProbeRecord(
             started=found.started,
             ready=found.ready,
             unhealthy=found.unhealthy,
             unhealthy_message=found.unhealthy_message,
         )
-        if record == self._directory.probes(key):
-            return
-        write_record(f"{self._directory.container_directory(key)}/probes.json", record)
-        self._changed()
+        try:
+            if record != self._directory.probes(key):
+                write_record(f"{self._directory.container_directory(key)}/probes.json", record)
+                self._changed()
+        except StateError:
+            return  # the disk is full, or the attempt was removed: written after the next result, if there is one
+        followed.recorded = found
 
 
 def _shortest_period(container: Container) -> int:

@@ -15,7 +15,7 @@ from pyrun.controllers.ranking import PodSummary
 from pyrun.controllers.replicaset import Decision, DesiredSet, Now, Removal, decide, desired_set
 from pyrun.controllers.work import Work
 from pyrun.controllers.workers import Failure
-from pyrun.errors import ManifestError, NotFound, StateError
+from pyrun.errors import Busy, ManifestError, NotFound, StateError
 from pyrun.manifest.load import read_object
 from pyrun.runtime.metadata import change_metadata
 from pyrun.runtime.stop import request_stop
@@ -40,11 +40,11 @@ class ReplicaSets:
         self._units: Mapping[str, PodUnit] = {}
         self._unreadable: set[str] = set()
 
-    def sync(self, units: Mapping[str, PodUnit]) -> bool:
-        """Decide about every set and begin what was decided; False when the store cannot be read."""
+    def sync(self, units: Mapping[str, PodUnit]) -> None:
+        """Decide about every set and begin what was decided, if the store can be read."""
         objects = self._desired.objects("ReplicaSet")
         if objects is None:
-            return False
+            return
         self._units = units
         pods = [summary for unit in units.values() if (summary := unit.summary()) is not None]
         for stored in objects:
@@ -53,7 +53,6 @@ class ReplicaSets:
                 self._one(stored, desired, pods)
         for uid in self._work.keys() - {stored.uid for stored in objects}:
             del self._work[uid]
-        return True
 
     def _read(self, stored: StoredObject) -> DesiredSet | None:
         """Return a set that can be read; of one that cannot the Pods are left as they are, and that is told once."""
@@ -127,7 +126,7 @@ class ReplicaSets:
         except NotFound:
             unit.soon()
             return
-        except StateError as error:
+        except (StateError, Busy) as error:
             work = self._work[stored.uid]
             failed = work.delete_failed(removal.uid, error.sentence(), self._context.loop.clock())
             self._work[stored.uid] = failed

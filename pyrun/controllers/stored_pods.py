@@ -15,7 +15,7 @@ from pyrun.controllers.desired import Desired
 from pyrun.controllers.making import Birth, make
 from pyrun.controllers.pods import PodUnit
 from pyrun.controllers.workers import Failure
-from pyrun.errors import ManifestError, NotFound
+from pyrun.errors import Busy, ManifestError, NotFound, StateError
 from pyrun.manifest.load import read_object
 from pyrun.runtime.metadata import change_metadata
 from pyrun.runtime.stop import request_stop
@@ -39,15 +39,12 @@ class StoredPods:
         self._making: set[str] = set()
         self._failures: dict[str, int] = {}
         self._written: dict[str, bytes] = {}
+        self._unreadable: set[str] = set()
 
-    def sync(self, units: Mapping[str, PodUnit]) -> bool:
-        """Compare each Pod of the store with the one on this host; False when the store cannot be read."""
-        objects = self._desired.objects("Pod")
-        if objects is None:
-            return False
-        for stored in objects:
+    def sync(self, units: Mapping[str, PodUnit]) -> None:
+        """Compare each Pod of the store with the one on this host, if the store can be read."""
+        for stored in self._desired.objects("Pod") or ():
             self._one(stored, units.get(stored.uid))
-        return True
 
     def _one(self, stored: StoredObject, unit: PodUnit | None) -> None:
         if stored.uid in self._making:
@@ -66,17 +63,19 @@ class StoredPods:
         elif unit.pod is not None and not (
             unit.observed and unit.observed.stop and unit.observed.stop.remove
         ):
-            text = f"Stopping Pod {stored.key.name}: it was deleted"
-            self._context.record(about_pod(unit.uid, unit.pod), Reason.KILLING, text)
+            grace, why = stored.deletion_grace_seconds, "it was deleted"
             try:
-                request_stop(
-                    unit.directory, stored.deletion_grace_seconds, "Killing", "it was deleted", remove=True
-                )
+                request_stop(unit.directory, grace, "Killing", why, remove=True)
             except NotFound:
                 unit.soon()
+            except (StateError, Busy):  # the disk is full, or somebody else asks for it right now
+                self._again(stored.uid, SECOND)
+            else:
+                text = f"Stopping Pod {stored.key.name}: {why}"
+                self._context.record(about_pod(unit.uid, unit.pod), Reason.KILLING, text)
 
     def _make(self, stored: StoredObject) -> None:
-        if _phase_of(stored) in _OVER or self._waits(stored.uid):
+        if self._waits(stored.uid) or self._is_over(stored):
             return
         try:
             pod = read_object(object_value(stored))
@@ -87,6 +86,17 @@ class StoredPods:
             self._making.add(stored.uid)
             made = lambda birth, failure: self._made(stored, birth, failure)  # noqa: E731
             make(self._context, pod, made, stored.uid)
+
+    def _is_over(self, stored: StoredObject) -> bool:
+        """Whether the Pod has come to its end; one whose status cannot be read might have, which is told once."""
+        try:
+            return msgspec.json.decode(stored.status, type=_Stored).phase in _OVER
+        except msgspec.DecodeError as error:
+            if stored.uid not in self._unreadable:
+                self._unreadable.add(stored.uid)
+                text = f"the status of {stored.key} cannot be read, it is not made: {error}"
+                self._context.report(f"{text}; delete and apply it again")
+            return True
 
     def _made(self, stored: StoredObject, birth: Birth, failure: Failure | None) -> None:
         self._making.discard(birth.uid)
@@ -140,14 +150,11 @@ class StoredPods:
     def _write(self, stored: StoredObject, status: PodStatus) -> None:
         """Store the status when it has changed since it was written last."""
         text = msgspec.json.encode(status)
-        if self._written.get(stored.uid) != text:
+        if self._written.get(stored.uid) != text and self._desired.write_status(
+            stored.key, stored.uid, Json(text)
+        ):
             self._written[stored.uid] = text
-            self._desired.write_status(stored.key, stored.uid, Json(text))
 
 
 class _Stored(msgspec.Struct):
     phase: Phase = Phase.PENDING
-
-
-def _phase_of(stored: StoredObject) -> Phase:
-    return msgspec.json.decode(stored.status, type=_Stored).phase

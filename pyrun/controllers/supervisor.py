@@ -19,7 +19,7 @@ from pyrun.controllers.running import take_lock
 from pyrun.controllers.stored_pods import StoredPods
 from pyrun.controllers.watches import Watches
 from pyrun.controllers.workers import Failure, Workers
-from pyrun.errors import StateError
+from pyrun.errors import PyrunError, StateError
 from pyrun.kernel import syscalls
 from pyrun.kernel.proc import boot_id
 from pyrun.plan.host import HostFacts
@@ -30,7 +30,6 @@ from pyrun.spec.backoff import BackoffSettings
 from pyrun.spec.layout import Layout
 from pyrun.state.events import EventLog
 
-STORE_RETRY_NS = 5_000_000_000
 STORE_CHANGES = Watches.MASK | syscalls.IN_MODIFY
 
 
@@ -122,11 +121,8 @@ class _Supervisor:
 
     def _control(self) -> None:
         """Compare what is desired with the Pods there are."""
-        readable = self._stored_pods.sync(self._units) and self._replica_sets.sync(self._units)
-        if not readable:
-            self._context.loop.at(
-                "control-retry", self._context.loop.clock() + STORE_RETRY_NS, self._control_soon
-            )
+        self._stored_pods.sync(self._units)
+        self._replica_sets.sync(self._units)
 
 
 def clear_other_boots(layout: Layout, report: Callable[[str], None]) -> None:
@@ -134,12 +130,15 @@ def clear_other_boots(layout: Layout, report: Callable[[str], None]) -> None:
     this = boot_id()
     for pod in pod_directories(layout):
         if _booted_elsewhere(pod, this):
-            remove_pod(pod, force=True)
-            report(f"Pod {pod.uid} was of another boot; what it has left is removed")
+            try:
+                remove_pod(pod, force=True)
+            except PyrunError as error:
+                report(f"Pod {pod.uid} was of another boot and cannot be removed: {error.sentence()}")
+            else:
+                report(f"Pod {pod.uid} was of another boot; what it has left is removed")
 
 
 def _booted_elsewhere(pod: PodDirectory, this: str) -> bool:
-
     try:
         sandbox = pod.sandbox()
     except StateError:

@@ -12,11 +12,16 @@ from pyrun.kernel import syscalls
 _EVENT = struct.Struct("=iIII")
 _BUFFER = 64 * 1024
 
+TEMPORARY = b".tmp"
+"""How the names of files end that `write_atomically` has not finished."""
+
 
 class Watches:
     """Directories with what is called when an entry of one appears, is renamed into place, changes or goes.
 
-    A watch ends with its directory. When the kernel's queue overflows, everything is called.
+    A watch ends with its directory. Temporary files are nothing: what counts is what they are renamed to, and
+    one that a full disk does not take would wake who tries to write it. When the kernel's queue overflows,
+    everything is called.
     """
 
     MASK = syscalls.IN_CREATE | syscalls.IN_MOVED_TO | syscalls.IN_DELETE
@@ -51,7 +56,11 @@ class Watches:
         position = 0
         while position < len(data):
             number, mask, _, length = _EVENT.unpack_from(data, position)
-            position += _EVENT.size + length
+            position += _EVENT.size
+            name = data[position : position + length].rstrip(b"\0")
+            position += length
+            if name.endswith(TEMPORARY):
+                continue
             if mask & syscalls.IN_Q_OVERFLOW:
                 changed.update(dict.fromkeys(self._called))
             elif mask & syscalls.IN_IGNORED:

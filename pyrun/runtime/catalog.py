@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
-from pyrun.errors import StateError
+from pyrun.errors import ManifestError, StateError
+from pyrun.manifest.load import read_object
 from pyrun.runtime.view import PodView, ViewMetadata, list_pods
 from pyrun.spec.layout import Layout
 from pyrun.spec.object import StoredObject
@@ -42,8 +44,11 @@ class Catalog:
         names = {(view.metadata.namespace, view.metadata.name) for view in found}
         applied = self._objects("Pod")
         marked = {(o.key.namespace, o.key.name): o for o in applied if o.deleted_at}
-        waiting = [_pending(o) for o in applied if (o.key.namespace, o.key.name) not in names]
-        return (*(_marked(view, marked) for view in found), *waiting)
+        waiting = tuple(o for o in applied if (o.key.namespace, o.key.name) not in names)
+        return (
+            *(_marked(view, marked) for view in found),
+            *(_pending(stored) for stored in self._readable(waiting)),
+        )
 
     def replica_sets(self) -> tuple[StoredObject, ...]:
         """Return the ReplicaSets, by namespace and name."""
@@ -57,6 +62,16 @@ class Catalog:
         except StateError as error:
             self.unreadable = error
             return ()
+
+    def _readable(self, applied: tuple[StoredObject, ...]) -> Iterator[StoredObject]:
+        """Yield the Pods whose spec is one; the others are told like a store that cannot be read."""
+        for stored in applied:
+            try:
+                read_object(object_value(stored))
+            except ManifestError as error:
+                self.unreadable = StateError(f"{stored.key} of the store cannot be read: {error}")
+            else:
+                yield stored
 
 
 def _marked(view: PodView, marked: dict[tuple[str, str], StoredObject]) -> PodView:

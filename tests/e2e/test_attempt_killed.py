@@ -63,11 +63,13 @@ def test_a_start_that_is_killed_at_any_moment_is_carried_on(cli: Cli, tmp_path: 
             watched(start, moment, report)
         try:
             call(start)
+            left = {number - 1, number}
         except Failed as failed:  # it had been started, and has come to its end meanwhile
             assert "is over" in str(failed), f"moment {moment}"
+            left = {number - 2, number - 1, number}  # at most: the next one prunes
         assert (latest(pod, "a").attempt, latest(pod, "a").crashes) == (number, 1), f"moment {moment}"
         assert observe(pod).container("a").failure is None
-        assert {key[1] for key in pod.attempts()} == {number - 1, number}
+        assert {number - 1, number} <= {key[1] for key in pod.attempts()} <= left
     cli.ok("pod", "rm", "-f", "test")
     assert_nothing_left(before, cli.layout)
 

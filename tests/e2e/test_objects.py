@@ -281,18 +281,6 @@ def test_a_broken_store_hides_no_pod(cli: Cli) -> None:
     assert cli.run("get", "rs").returncode == 1
 
 
-def test_a_broken_record_hides_no_other_pod(cli: Cli) -> None:
-    uid = run_pod(cli, box(SLEEP), name="broken")
-    run_pod(cli, box(SLEEP))
-    path = Path(cli.layout.pod_state(uid)) / "sandbox.json"
-    good = path.read_bytes()
-    path.write_bytes(b"{")
-    result = cli.run("get", "pods", "-o", "name")
-    assert (result.returncode, result.stdout) == (0, "pod/test\n")
-    assert str(path) in result.stderr
-    path.write_bytes(good)
-
-
 def test_names_of_objects_are_completed(cli: Cli) -> None:
     run_pod(cli, box(SLEEP), name="web-1")
     apply(cli, replica_set(cli, 1))
