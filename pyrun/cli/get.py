@@ -199,7 +199,9 @@ def _watch(
         while True:
             now = {_identity(row): row for row in _present(listing, targets, scope)}
             changed = [_deleted(row) for key, row in before.items() if key not in now]
-            changed += [row for key, row in now.items() if _bytes(row) != _bytes(before.get(key))]
+            changed += [
+                row for key, row in now.items() if _shown(row, style) != _shown(before.get(key), style)
+            ]
             if style.shape in (Output.YAML, Output.JSON):
                 for row in changed:
                     _print_value(row.value, style)
@@ -229,10 +231,18 @@ def _identity(row: Row) -> str:
     return f"{row.kind.value}/{row.namespace}/{row.name}/{row.uid}"
 
 
-def _bytes(row: Row | None) -> bytes:
+def _shown(row: Row | None, style: Style) -> tuple[str, ...]:
+    """What is printed of an object, without what only says how long ago something was."""
     import msgspec
 
-    return b"" if row is None else msgspec.json.encode(row.value)
+    if row is None:
+        return ()
+    if style.shape in (Output.YAML, Output.JSON):
+        return (msgspec.json.encode(row.value).decode(),)
+    wide = row.wide if style.shape is Output.WIDE and row.kind is not Kind.EVENT else ()
+    if row.kind is Kind.EVENT:
+        return (row.value["lastTimestamp"], *row.cells[1:])
+    return (*(cell.partition(" ")[0] for cell in row.cells[:-1]), *wide)
 
 
 def _deleted(row: Row) -> Row:

@@ -8,13 +8,14 @@ then how one ended, then what is waited for.
 from __future__ import annotations
 
 import shlex
+import signal
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from pyrun.lifecycle.observation import Attempt, AttemptState, ContainerObservation, Ended, HookState
 from pyrun.lifecycle.probing import UNHEALTHY
 from pyrun.lifecycle.restart import RestartVerdict, needs_supervision, wants_restart
-from pyrun.runtime.history import History, how_it_ended
+from pyrun.runtime.history import SAME_MOMENT, History, how_it_ended, seconds
 from pyrun.runtime.wording import capital, log_choice, probe_command, sentence, several, since, span
 from pyrun.spec.event import EventType
 from pyrun.spec.pod import Container, is_sidecar
@@ -246,7 +247,16 @@ def _cause_of(history: History, seen: _Seen, ending: Attempt, end: Ended) -> tup
     if ending.stop is not None:
         stop = ending.stop
         return f"{seen.title} was stopped ({stop.reason}: {stop.message}) and {how_it_ended(end)}{said}", logs
-    return f"{seen.title} {how_it_ended(end)}{said}", logs
+    rebuilt = end.signal == signal.SIGKILL and _rebuilt(history, end)
+    how = "was ended because the sandbox of the Pod was made anew (pause was gone)" if rebuilt else ""
+    return f"{seen.title} {how or how_it_ended(end) + said}", logs
+
+
+def _rebuilt(history: History, end: Ended) -> bool:
+    """Whether the sandbox was made anew when something ended; killing what is left is part of that."""
+    event, at = history.last_event("", Reason.SANDBOX_CHANGED), seconds(end.finished_at)
+    told = seconds(event.time) if event is not None else None
+    return at is not None and told is not None and abs(at - told) < SAME_MOMENT
 
 
 def _failed_probe(ending: Attempt) -> tuple[str, str]:

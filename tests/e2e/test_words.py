@@ -7,6 +7,7 @@ import json
 import signal
 import subprocess
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 import yaml
 
 from tests.e2e.conftest import SLOW, Cli, eventually
-from tests.e2e.observe import box, init_of
+from tests.e2e.observe import box, init_of, pause_of
 from tests.e2e.supervision import (
     QUICK,
     condition,
@@ -147,7 +148,10 @@ def test_a_watch_goes_on_with_what_changes(cli: Cli) -> None:
         eventually(lambda: "1/1" in out.read_text(), 20)
         cli.ok("delete", "pod", "test")
         eventually(lambda: "Deleted" in out.read_text(), 20)
-    assert out.read_text().count("NAME") == 1
+    text = out.read_text()
+    assert text.count("NAME") == 1
+    shown = [line.split()[:3] for line in text.splitlines()]
+    assert all(one != next_one for one, next_one in pairwise(shown)), text
 
 
 def test_describe_says_all_that_is_known(cli: Cli) -> None:
@@ -372,6 +376,18 @@ def test_why_of_a_killed_monitor(cli: Cli) -> None:
             "which somebody killed."
         )
         assert any("its monitor with it" in line for line in moments)
+
+
+def test_why_of_a_killed_pause(cli: Cli) -> None:
+    with supervising(cli):
+        uid = cli.create(manifest(cli, box(SLEEP), annotations=QUICK))
+        until_pod(cli, lambda pod: condition(pod, "Ready"))
+        kill(pause_of(cli, uid).pid)
+        until_container(cli, lambda s: s["restartCount"] == 1 and "running" in s["state"])
+        until_pod(cli, lambda pod: condition(pod, "Ready"))
+        moments, cause, _ = why(cli)
+        assert 'container "c0" was ended because the sandbox of the Pod was made anew' in cause
+        assert any("SandboxChanged" in line for line in moments)
 
 
 def test_why_of_a_deadline(cli: Cli) -> None:
