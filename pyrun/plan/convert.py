@@ -120,7 +120,7 @@ def environment(
 ) -> dict[str, str]:
     """Return the variables of a container: the image's, then the manifest's with `$(NAME)` expanded.
 
-    An expansion sees what stands before it in the list; the last value of a name wins. A field of the Pod is taken
+    An expansion sees what stands before it in the list; the last value of a name wins. What refers to the Pod is taken
     as it is, `fields` resolves it.
     """
     env = {"PATH": DEFAULT_PATH}
@@ -132,9 +132,12 @@ def environment(
         name, _, value = text.partition("=")
         env[name] = value
     declared: dict[str, str] = {}
+    known = fields or PodFields()
     for variable in container.env:
         if variable.field_path:
-            declared[variable.name] = (fields or PodFields()).value(variable.field_path)
+            declared[variable.name] = known.value(variable.field_path)
+        elif variable.resource is not None:
+            declared[variable.name] = known.resource(container, variable.resource)
         else:
             declared[variable.name] = expand(variable.value, declared)
     return env | declared
