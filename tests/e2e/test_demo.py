@@ -125,7 +125,7 @@ def test_shows_what_it_says_and_leaves_nothing(demo: Demo) -> None:
     assert "\033" not in stdout, "colours are for terminals"
     in_order = (
         r"\$ pyrun image load \S*nginx\.tar\n  loaded nginx:latest\n",
-        r"\$ pyrun pod create -f demo/web\.yaml --explain\n",
+        r"\$ pyrun pod create -f demo/web\.yaml --explain --no-supervise\n",
         r"\n +\d+\.\d\d ms +sethostname\(\"web\"\)\n",
         r"\n  web [0-9a-f-]{36}\n",
         r"\n  web +3/3 +Running +\d+\.\d+\.\d+\.\d+ ",
