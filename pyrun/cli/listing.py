@@ -42,14 +42,14 @@ class Listing:
         application.require_root()
         self._catalog = Catalog(application.layout)
         self._events = EventLog(application.layout.root)
-        self._warned = False
+        self._told: set[str] = set()
 
     def close(self) -> None:
         """Let go of the store."""
         self._catalog.close()
 
     def rows(self, kind: Kind) -> list[Row]:
-        """Return all objects of a kind; once, a store that cannot be read is told on stderr."""
+        """Return all objects of a kind; what cannot be read is told on stderr, once."""
         now = time.time()
         match kind:
             case Kind.POD:
@@ -58,12 +58,12 @@ class Listing:
                 found = [set_row(stored, now) for stored in self._catalog.replica_sets()]
             case Kind.EVENT:
                 found = [event_row(event, now) for event in aggregate(self._events.read())]
-        if self._catalog.unreadable is not None:
-            if kind is Kind.REPLICA_SET:
-                raise self._catalog.unreadable
-            if not self._warned:
-                click.echo(f"pyrun: {self._catalog.unreadable.sentence()}", err=True)
-            self._warned = True
+        if self._catalog.unreadable is not None and kind is Kind.REPLICA_SET:
+            raise self._catalog.unreadable
+        for trouble in (self._catalog.unreadable, self._catalog.damaged):
+            if trouble is not None and trouble.sentence() not in self._told:
+                self._told.add(trouble.sentence())
+                click.echo(f"pyrun: {trouble.sentence()}", err=True)
         return found
 
     def find(self, targets: Sequence[Target], scope: Scope) -> list[Row]:

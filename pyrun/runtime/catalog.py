@@ -10,7 +10,8 @@ import msgspec
 
 from pyrun.errors import ManifestError, StateError
 from pyrun.manifest.load import read_object
-from pyrun.runtime.view import PodView, ViewMetadata, list_pods
+from pyrun.runtime.pods import pod_directories
+from pyrun.runtime.view import PodView, ViewMetadata, oldest_first, whole_view
 from pyrun.spec.layout import Layout
 from pyrun.spec.object import StoredObject
 from pyrun.spec.status import Condition, Phase, PodStatus
@@ -21,13 +22,15 @@ from pyrun.store.objects import Store
 class Catalog:
     """Reads the objects of an instance. The store is opened once, and only if there is one.
 
-    `unreadable` says why the store could not be read: what runs is listed all the same.
+    `unreadable` says why the store could not be read: what runs is listed all the same. `damaged` says it of the
+    last Pod that is not listed because of that.
     """
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
         self._store: Store | None = None
         self.unreadable: StateError | None = None
+        self.damaged: StateError | None = None
 
     def close(self) -> None:
         """Close the store."""
@@ -37,7 +40,7 @@ class Catalog:
 
     def pods(self) -> tuple[PodView, ...]:
         """Return the Pods that exist, oldest first, and those that were applied and are not made yet."""
-        found = list_pods(self._layout)
+        found = oldest_first(self._whole())
         names = {(view.metadata.namespace, view.metadata.name) for view in found}
         applied = self._objects("Pod")
         marked = {(o.key.namespace, o.key.name): o for o in applied if o.deleted_at}
@@ -60,13 +63,24 @@ class Catalog:
             self.unreadable = error
             return ()
 
+    def _whole(self) -> Iterator[PodView]:
+        """Yield the Pods on this host whose records can be read."""
+        for pod in pod_directories(self._layout):
+            try:
+                view = whole_view(pod)
+            except StateError as error:
+                self.damaged = error
+            else:
+                if view is not None:
+                    yield view
+
     def _readable(self, applied: tuple[StoredObject, ...]) -> Iterator[StoredObject]:
-        """Yield the Pods whose spec is one; the others are told like a store that cannot be read."""
+        """Yield the Pods whose spec is one."""
         for stored in applied:
             try:
                 read_object(object_value(stored))
             except ManifestError as error:
-                self.unreadable = StateError(f"{stored.key} of the store cannot be read: {error}")
+                self.damaged = StateError(f"{stored.key} of the store cannot be read: {error}")
             else:
                 yield stored
 

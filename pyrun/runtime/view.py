@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -114,14 +115,20 @@ def spec_as_text(pod: Pod) -> Any:
 
 def list_pods(layout: Layout) -> tuple[PodView, ...]:
     """Return all whole Pods, oldest first. A Pod that cannot be read is an error that names it."""
-    views = []
-    for pod in pod_directories(layout):
-        try:
-            view = view_of(pod)
-        except StateError:
-            if not pod.complete:  # it was removed while we looked
-                continue
-            raise
-        if view is not None:
-            views.append(view)
+    views = (whole_view(pod) for pod in pod_directories(layout))
+    return oldest_first(view for view in views if view is not None)
+
+
+def whole_view(pod: PodDirectory) -> PodView | None:
+    """Return a Pod with its status, None when it is not whole (any more); StateError when it cannot be read."""
+    try:
+        return view_of(pod)
+    except StateError:
+        if not pod.complete:  # it was removed while we looked
+            return None
+        raise
+
+
+def oldest_first(views: Iterable[PodView]) -> tuple[PodView, ...]:
+    """Return Pods in the order in which they were made."""
     return tuple(sorted(views, key=lambda view: view.metadata.creation_timestamp))
