@@ -193,6 +193,8 @@ def test_a_broken_record_stops_nothing(cli: Cli) -> None:
         cli.create(manifest(cli, box("exit 1"), name="other", annotations=QUICK))
         until_container(cli, lambda s: s["restartCount"] >= 1, name="other")
         assert pause.alive()
+        listed = cli.run("get", "pods", "-o", "name")
+        assert (listed.stdout, listed.stderr.count("sandbox.json")) == ("pod/other\n", 1)
         path.write_bytes(good)
 
 
