@@ -12,6 +12,7 @@ import os
 import msgspec
 
 from pyrun.cgroups.group import CreateCgroup
+from pyrun.cgroups.setting import EnableControllers, SetCgroup
 from pyrun.errors import StateError
 from pyrun.kernel.operation import Operation
 from pyrun.network.etc_files import WriteEtcFiles
@@ -28,6 +29,8 @@ AnyOperation = (
     | ClaimName
     | PrepareHostPath
     | CreateCgroup
+    | SetCgroup
+    | EnableControllers
     | LeaseAddress
     | EnsureNetwork
     | ConnectPod
