@@ -28,7 +28,7 @@ MAX_ANNOTATIONS = 256 * 1024
 
 _OFFSETS = (own.TIME_OFFSET_MONOTONIC, own.TIME_OFFSET_BOOTTIME)
 _BACKOFFS = (own.BACKOFF_INITIAL, own.BACKOFF_MAX, own.BACKOFF_RESET)
-_OWN_KEYS = (*_OFFSETS, *_BACKOFFS)
+_OWN_KEYS = (*_OFFSETS, *_BACKOFFS, own.BEST_EFFORT)
 
 
 def check_pod(pod: Pod, source: Object) -> None:
@@ -80,6 +80,8 @@ def own_annotations_are_known(pod: Pod, source: Object) -> None:
             wrong = _wrong(own.parse_offset, value)
         elif key in _BACKOFFS:
             wrong = _wrong(own.parse_duration, value)
+        elif key == own.BEST_EFFORT:
+            wrong = _wrong(own.parse_switch, value)
         elif key in known:
             wrong = absolute_path(value)
         elif key.startswith(own.ROOTFS_PREFIX):
@@ -91,7 +93,7 @@ def own_annotations_are_known(pod: Pod, source: Object) -> None:
             source.complain(f"metadata.annotations[{key[:320]}]", wrong)
 
 
-def _wrong(parse: Callable[[str], int], text: str) -> str | None:
+def _wrong(parse: Callable[[str], object], text: str) -> str | None:
     try:
         parse(text)
     except ValueError as error:

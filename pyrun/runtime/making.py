@@ -19,6 +19,7 @@ from pyrun.runtime.clock import now, rfc3339
 from pyrun.runtime.pods import ContainerKey, PodDirectory
 from pyrun.spec.container import ContainerConfig
 from pyrun.spec.image import Image
+from pyrun.spec.linux import container_resources
 from pyrun.spec.pod import Container, Pod
 from pyrun.spec.sandbox import SandboxConfig, SandboxFacts
 from pyrun.state import transaction
@@ -49,7 +50,8 @@ def config_of(
 
     Raises InputError when neither container nor image names a program.
     """
-    return container_of(pod, container, image, known.uid, facts.layout, known)
+    config = container_of(pod, container, image, known.uid, facts.layout, known)
+    return msgspec.structs.replace(config, resources=container_resources(pod, container, facts.capacity))
 
 
 def known_facts(uid: str, address: str, facts: HostFacts) -> PodFacts:

@@ -11,8 +11,11 @@ import os
 
 import msgspec
 
-from pyrun.cgroups.group import CreateCgroup
+from pyrun.cgroups.delegation import VacateCgroup
+from pyrun.cgroups.group import CreateCgroup, CreateLeaf
+from pyrun.cgroups.scope import EnsureScope
 from pyrun.cgroups.setting import EnableControllers, SetCgroup
+from pyrun.cgroups.tier import WeighTier
 from pyrun.errors import StateError
 from pyrun.kernel.operation import Operation
 from pyrun.network.etc_files import WriteEtcFiles
@@ -29,6 +32,10 @@ AnyOperation = (
     | ClaimName
     | PrepareHostPath
     | CreateCgroup
+    | CreateLeaf
+    | VacateCgroup
+    | EnsureScope
+    | WeighTier
     | SetCgroup
     | EnableControllers
     | LeaseAddress

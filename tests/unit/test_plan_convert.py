@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pyrun.cgroups.delegation import Place
 from pyrun.errors import InputError
 from pyrun.plan.container import pid_mode_of, rights
 from pyrun.plan.convert import (
@@ -44,7 +45,9 @@ from pyrun.spec.pod import (
     Volume,
     VolumeMount,
 )
+from pyrun.spec.resources import Capacity
 
+CAPACITY = Capacity(cpu_millis=4000, memory=1 << 34)
 LAYOUT = Layout()
 
 
@@ -332,7 +335,8 @@ def test_a_privileged_container_gets_what_the_host_has() -> None:
 def facts(**fields: object) -> HostFacts:
     given: dict[str, object] = {
         "layout": LAYOUT,
-        "cgroup_mount": "/cg",
+        "place": Place(parent="/cg"),
+        "capacity": CAPACITY,
         "capabilities": ALL_CAPABILITIES,
         "limits": (),
         "network": NetworkConfig.of(LAYOUT.name, LAYOUT.state),
@@ -400,9 +404,9 @@ def test_hostname(name: str, hostname: str, wanted: str) -> None:
 
 
 def test_on_the_hosts_network_the_hostname_is_the_hosts() -> None:
-    shared = sandbox_of(pod(container(), host_network=True), "uid")
+    shared = sandbox_of(pod(container(), host_network=True), "uid", CAPACITY)
     assert sandbox_facts(shared, facts()).hostname == "node"
-    own = sandbox_of(pod(container()), "uid")
+    own = sandbox_of(pod(container()), "uid", CAPACITY)
     assert sandbox_facts(own, facts()).hostname == "web"
 
 
