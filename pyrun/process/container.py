@@ -47,6 +47,7 @@ from pyrun.rootfs.mounts import (
 )
 from pyrun.security.capabilities import DropBoundingSet, SetCapabilities, SetNoNewPrivileges
 from pyrun.security.limits import SetLimits
+from pyrun.security.oom import SetOomScore
 from pyrun.security.users import SetUser
 from pyrun.spec.container import PidMode
 
@@ -57,7 +58,8 @@ START_DEADLINE = 10.0
 REAP_TIMEOUT = 5.0
 
 ContainerStep = (
-    JoinNamespaces
+    SetOomScore
+    | JoinNamespaces
     | UnshareNamespaces
     | CloneSandboxTrees
     | MakeMountsPrivate

@@ -73,6 +73,7 @@ def observe(pod: PodDirectory) -> PodObservation:
             _container(scene, container, keys.get(container.name, ()))
             for container in record.pod.spec.all_containers()
         ),
+        left_out=record.left_out,
         condition_times=tuple((t.type, t.status, t.at, t.at_ns) for t in pod.conditions().times),
     )
 
