@@ -12,7 +12,7 @@ from pyrun.kernel.operation import Operation
 from pyrun.namespaces.steps import JoinNamespaces, UnshareNamespaces
 from pyrun.namespaces.table import Namespace
 from pyrun.plan.host import HostFacts
-from pyrun.plan.resources import set_oom_score, write_settings
+from pyrun.plan.resources import infra_oom_score, set_oom_score, write_settings
 from pyrun.plan.sandbox import MONITORS_LEAF, container_leaf
 from pyrun.process.container import ContainerStep, SpawnContainer, StartContainer
 from pyrun.process.execute import ExecuteProgram
@@ -87,6 +87,7 @@ def plan_container(
             stdin=config.process.stdin,
             terminal=config.process.terminal,
             steps=plan_init(config, sandbox, host, writable),
+            monitor_score=infra_oom_score(sandbox.oom_together, host),
         ),
     )
 

@@ -17,10 +17,10 @@ from pyrun.cgroups.tier import WeighTier
 from pyrun.kernel.operation import Operation
 from pyrun.plan.host import HostFacts
 from pyrun.process.programs import location
-from pyrun.security.oom import SetOomScore
+from pyrun.security.oom import LOWEST, SetOomScore
 from pyrun.spec.cgroup import LinuxResources
 from pyrun.spec.container import ContainerConfig
-from pyrun.spec.linux import weight_of
+from pyrun.spec.linux import INFRA_OOM_SCORE_ADJ, weight_of
 from pyrun.spec.qos import QosClass
 from pyrun.spec.sandbox import SandboxConfig
 
@@ -98,6 +98,15 @@ def write_settings(group: str, resources: LinuxResources, host: HostFacts) -> tu
 def set_oom_score(wanted: int | None, host: HostFacts) -> tuple[SetOomScore, ...]:
     """Return the step that gives a process its OOM score, as near to what is wanted as may be written."""
     return () if wanted is None else (SetOomScore(wanted, max(wanted, host.oom_score_floor)),)
+
+
+def infra_oom_score(together: bool, host: HostFacts) -> SetOomScore:
+    """Return the step that keeps pause or a monitor from being killed in place of a container.
+
+    `together`: an OOM kill takes all of the Pod at once (memory.oom.group), but for what has the lowest score of all.
+    """
+    wanted = LOWEST if together else INFRA_OOM_SCORE_ADJ
+    return SetOomScore(wanted, max(wanted, host.oom_score_floor))
 
 
 def _prefix(host: HostFacts) -> str:

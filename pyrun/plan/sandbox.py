@@ -11,10 +11,9 @@ from pyrun.network.loopback import LoopbackUp
 from pyrun.network.operations import ConnectPod, EnsureNetwork, LeaseAddress
 from pyrun.pause.sandbox import ExecutePause, SandboxStep, SpawnPause
 from pyrun.plan.host import HostFacts
-from pyrun.plan.resources import make_group, pod_group, set_oom_score
+from pyrun.plan.resources import infra_oom_score, make_group, pod_group
 from pyrun.rootfs.directories import ClaimName, MakeDirectory, PrepareHostPath
 from pyrun.rootfs.mounts import MakeMountsPrivate, MountFilesystem, PivotRoot, SetRootReadonly
-from pyrun.spec.linux import INFRA_OOM_SCORE_ADJ
 from pyrun.spec.sandbox import SHM_SIZE, SandboxConfig, SandboxFacts
 
 PAUSE_LEAF = "pause"
@@ -36,6 +35,7 @@ def sandbox_facts(config: SandboxConfig, host: HostFacts) -> SandboxFacts:
         host_pid=config.host_pid,
         host_ipc=config.host_ipc,
         hostname=host.hostname if config.host_network else config.hostname,
+        oom_together=config.resources.oom_group is True,
     )
 
 
@@ -97,7 +97,7 @@ def _spawn_pause(config: SandboxConfig, host: HostFacts, leaf: str) -> SpawnPaus
     wanted = (Namespace.UTS, Namespace.IPC, Namespace.NETWORK, Namespace.PID, Namespace.MOUNT)
     # A mount point that exists; the tmpfs on it is seen only in pause's own mount namespace.
     root = host.layout.pod_root(config.uid)
-    steps: list[SandboxStep] = [*set_oom_score(INFRA_OOM_SCORE_ADJ, host)]
+    steps: list[SandboxStep] = [infra_oom_score(config.resources.oom_group is True, host)]
     if not config.host_network:
         steps += [SetHostname(config.hostname), LoopbackUp()]
     steps += [

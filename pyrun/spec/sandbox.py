@@ -57,7 +57,10 @@ class SandboxConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SandboxFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What a container needs to know of the sandbox it joins."""
+    """What a container needs to know of the sandbox it joins.
+
+    `cgroup` is the path of the Pod's; `oom_together`: an OOM kill takes all its containers at once.
+    """
 
     uid: str
     layout: Layout
@@ -66,3 +69,4 @@ class SandboxFacts(msgspec.Struct, frozen=True, kw_only=True):
     host_pid: bool
     host_ipc: bool
     hostname: str
+    oom_together: bool = False
