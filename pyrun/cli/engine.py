@@ -102,7 +102,7 @@ def cpu_limit(text: str) -> int:
 
 
 def _quantity(option: str, text: str, parts: int, hint: str) -> int:
-    from pyrun.manifest.quantity import parse_quantity
+    from pyrun.spec.quantity import parse_quantity
 
     try:
         return _positive(option, text, parse_quantity(text).rounded_up(parts))

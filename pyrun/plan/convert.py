@@ -33,7 +33,7 @@ _REFERENCE = re.compile(r"\$(\$|\(([^)]*)\))?")
 def sandbox_of(pod: Pod, uid: str, capacity: Capacity) -> SandboxConfig:
     """Return the sandbox a Pod asks for on a host of this size."""
     spec = pod.spec
-    resources = pod_resources(pod, capacity)
+    resources = pod_resources(pod)
     wanted = (resources, *(container_resources(pod, c, capacity) for c in spec.all_containers()))
     offsets = time_offsets(pod)
     return SandboxConfig(
@@ -134,7 +134,7 @@ def environment(
 ) -> dict[str, str]:
     """Return the variables of a container: the image's, then the manifest's with `$(NAME)` expanded.
 
-    An expansion sees what stands before it in the list; the last value of a name wins. A field of the Pod is taken
+    An expansion sees what stands before it in the list; the last value of a name wins. What refers to the Pod is taken
     as it is, `fields` resolves it.
     """
     env = {"PATH": DEFAULT_PATH}
@@ -146,9 +146,12 @@ def environment(
         name, _, value = text.partition("=")
         env[name] = value
     declared: dict[str, str] = {}
+    known = fields or PodFields()
     for variable in container.env:
         if variable.field_path:
-            declared[variable.name] = (fields or PodFields()).value(variable.field_path)
+            declared[variable.name] = known.value(variable.field_path)
+        elif variable.resource is not None:
+            declared[variable.name] = known.resource(container, variable.resource)
         else:
             declared[variable.name] = expand(variable.value, declared)
     return env | declared

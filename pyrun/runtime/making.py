@@ -57,7 +57,13 @@ def config_of(
 def known_facts(uid: str, address: str, facts: HostFacts) -> PodFacts:
     """Return what containers may be told of a Pod whose sandbox is made; no address on the host's network."""
     host_address = facts.network.gateway if address else facts.address
-    return PodFacts(uid=uid, address=address, node_name=facts.hostname, host_address=host_address)
+    return PodFacts(
+        uid=uid,
+        address=address,
+        node_name=facts.hostname,
+        host_address=host_address,
+        capacity=facts.capacity,
+    )
 
 
 def make_sandbox(config: SandboxConfig, site: Site, attempt: int = 0, *, initialized: bool = False) -> str:

@@ -27,13 +27,18 @@ class Shortage(NamedTuple):
 
 
 def effective_request(spec: PodSpec) -> ResourceList:
-    """Return what is kept for a Pod: its own request, and where it has none what its containers ask for.
+    """Return what is kept for a Pod: its own request, and where it has none what its containers ask for."""
+    summed = containers_request(spec)
+    return summed if spec.resources is None else filled(spec.resources.requests, summed)
 
-    Init containers run one after the other before the application, each beside the sidecars before it: the Pod needs
-    the most of what is asked for at any one time.
+
+def containers_request(spec: PodSpec) -> ResourceList:
+    """Return what the containers of a Pod ask for together.
+
+    Init containers run one after the other before the application, each beside the sidecars before it: together they
+    need the most of what is asked for at any one time.
     """
-    summed = _together(spec, lambda container: container.resources.requests)
-    return summed if spec.resources is None else _over(spec.resources.requests, summed)
+    return _together(spec, lambda container: container.resources.requests)
 
 
 def effective_limits(spec: PodSpec) -> ResourceList:
@@ -48,7 +53,16 @@ def effective_limits(spec: PodSpec) -> ResourceList:
         ),
         hugepages=summed.hugepages,
     )
-    return every if spec.resources is None else _over(spec.resources.limits, every)
+    return every if spec.resources is None else filled(spec.resources.limits, every)
+
+
+def container_limits(spec: PodSpec, container: Container) -> ResourceList:
+    """Return the limits of a container; of CPU and memory those of the Pod as a whole where it has none."""
+    limits = container.resources.limits
+    if spec.resources is None:
+        return limits
+    whole = spec.resources.limits
+    return filled(limits, ResourceList(cpu_millis=whole.cpu_millis, memory=whole.memory))
 
 
 def fits(request: ResourceList, capacity: Capacity, reserved: ResourceList) -> tuple[Shortage, ...]:
@@ -72,6 +86,11 @@ def sum_of(lists: Iterable[ResourceList]) -> ResourceList:
     return functools.reduce(lambda left, right: _merged(left, right, int.__add__), lists, ResourceList())
 
 
+def filled(given: ResourceList, defaults: ResourceList) -> ResourceList:
+    """Return a list with the amounts it does not say taken from another."""
+    return _merged(given, defaults, lambda amount, _: amount)
+
+
 def _together(spec: PodSpec, amount: Callable[[Container], ResourceList]) -> ResourceList:
     sidecars = most = ResourceList()
     for container in spec.init_containers:
@@ -81,11 +100,6 @@ def _together(spec: PodSpec, amount: Callable[[Container], ResourceList]) -> Res
             sidecars = beside
     running = sum_of((sidecars, *map(amount, spec.containers)))
     return _merged(running, most, max)
-
-
-def _over(own: ResourceList, otherwise: ResourceList) -> ResourceList:
-    """Return the Pod's own amounts, and the others where it has none; none of ephemeral storage is its own."""
-    return _merged(own, otherwise, lambda first, _: first)
 
 
 def _merged(left: ResourceList, right: ResourceList, combine: Callable[[int, int], int]) -> ResourceList:

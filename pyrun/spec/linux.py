@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import math
 
+import msgspec
+
 from pyrun.spec.cgroup import LinuxResources
-from pyrun.spec.effective import effective_limits, effective_request
+from pyrun.spec.effective import container_limits, containers_request, effective_limits, effective_request
+from pyrun.spec.hugepages import kernel_page_size
 from pyrun.spec.pod import Container, Pod, PodSpec, is_sidecar
 from pyrun.spec.qos import QosClass, qos_class
 from pyrun.spec.resources import Capacity, ResourceList
+from pyrun.spec.settings import settings_of
 
 MIN_SHARES = 2
 MAX_SHARES = 262144
@@ -28,35 +32,46 @@ MAX_BURSTABLE_OOM_SCORE_ADJ = BEST_EFFORT_OOM_SCORE_ADJ - 1
 
 
 def container_resources(pod: Pod, container: Container, capacity: Capacity) -> LinuxResources:
-    """Return the settings of a container's cgroup, and the OOM score of its processes."""
-    spec = pod.spec
-    requests, limits = container.resources.requests, container.resources.limits
-    return LinuxResources(
+    """Return the settings of a container's cgroup, and the OOM score of its processes.
+
+    A limit of the Pod as a whole is one of a container without its own, which sees it there. Without a setting of
+    its own a container gets no swap, and the kernel kills all its processes or none.
+    """
+    requests, limits = container.resources.requests, container_limits(pod.spec, container)
+    own = settings_of(pod.metadata.annotations, container.name)
+    return msgspec.structs.replace(
+        own,
         cpu_weight=weight_of(requests.cpu_millis or 0),
         cpu_quota_us=quota_of(limits.cpu_millis),
         cpu_period_us=None if limits.cpu_millis is None else CPU_PERIOD_US,
         memory_max=limits.memory,
         memory_low=requests.memory,
-        swap_max=0,
-        oom_group=True,
-        hugetlb=_hugetlb(limits),
-        oom_score_adj=oom_score_adj(spec, container, capacity),
+        swap_max=own.swap_max or 0,
+        oom_group=own.oom_group is not False,
+        hugetlb=(*own.hugetlb, *_hugetlb(container.resources.limits)),
+        oom_score_adj=oom_score_adj(pod.spec, container, capacity),
     )
 
 
-def pod_resources(pod: Pod, capacity: Capacity) -> LinuxResources:
+def pod_resources(pod: Pod) -> LinuxResources:
     """Return the settings of a Pod's own cgroup, which hold for all its containers together.
 
-    A limit is one only where each container has it, or the Pod as a whole.
+    A limit is one only where each container has it, or the Pod as a whole. What is protected of the memory of
+    containers is protected here too, since the kernel gives to a cgroup only what the one above it has.
     """
     request, limits = effective_request(pod.spec), effective_limits(pod.spec)
-    return LinuxResources(
+    annotations = pod.metadata.annotations
+    own = settings_of(annotations)
+    minima = [settings_of(annotations, one.name).memory_min for one in pod.spec.all_containers()]
+    return msgspec.structs.replace(
+        own,
         cpu_weight=weight_of(request.cpu_millis or 0),
         cpu_quota_us=quota_of(limits.cpu_millis),
         cpu_period_us=None if limits.cpu_millis is None else CPU_PERIOD_US,
         memory_max=limits.memory,
         memory_low=request.memory,
-        hugetlb=_hugetlb(limits),
+        memory_min=max((own.memory_min or 0, sum(one or 0 for one in minima))) or None,
+        hugetlb=(*own.hugetlb, *_hugetlb(limits)),
     )
 
 
@@ -88,24 +103,25 @@ def oom_score_adj(spec: PodSpec, container: Container, capacity: Capacity) -> in
         return GUARANTEED_OOM_SCORE_ADJ
     if qos is QosClass.BEST_EFFORT:
         return BEST_EFFORT_OOM_SCORE_ADJ
-    score = _burstable_score(container, capacity)
+    score = _burstable_score(spec, container, capacity)
     if is_sidecar(spec, container):
         # It is not killed before the application container that asks for least.
-        score = min(score, max(_burstable_score(one, capacity) for one in spec.containers))
+        score = min(score, max(_burstable_score(spec, one, capacity) for one in spec.containers))
     return min(max(score, MIN_BURSTABLE_OOM_SCORE_ADJ), MAX_BURSTABLE_OOM_SCORE_ADJ)
 
 
-def _burstable_score(container: Container, capacity: Capacity) -> int:
-    return 1000 - 1000 * (container.resources.requests.memory or 0) // capacity.memory
+def _burstable_score(spec: PodSpec, container: Container, capacity: Capacity) -> int:
+    request = (container.resources.requests.memory or 0) + _memory_left(spec)
+    return 1000 - 1000 * request // capacity.memory
 
 
-def hugepage_name(size: int) -> str:
-    """Return a page size as the kernel spells it in the names of hugetlb files: 2097152 is `2MB`."""
-    for unit, twos in (("GB", 30), ("MB", 20)):
-        if size >= 2**twos:
-            return f"{size >> twos}{unit}"
-    return f"{size >> 10}KB"
+def _memory_left(spec: PodSpec) -> int:
+    """Return each container's part of what the Pod as a whole asks for beyond its containers."""
+    if spec.resources is None or spec.resources.requests.memory is None:
+        return 0
+    left = spec.resources.requests.memory - (containers_request(spec).memory or 0)
+    return left // len(spec.all_containers())
 
 
 def _hugetlb(limits: ResourceList) -> tuple[tuple[str, int], ...]:
-    return tuple((hugepage_name(size), amount) for size, amount in limits.hugepages)
+    return tuple((kernel_page_size(size), amount) for size, amount in limits.hugepages)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 
+from pyrun.spec.downward import ResourceReference
 from pyrun.spec.probe import Lifecycle, Probe
 from pyrun.spec.resources import ResizePolicy, ResourceRequirements
 from pyrun.spec.value import Value
@@ -83,14 +84,16 @@ class Metadata(Value, frozen=True, kw_only=True):
 
 
 class EnvVar(Value, frozen=True, kw_only=True):
-    """An environment variable: a literal value, `$(NAME)` not yet expanded, or a field of the Pod.
+    """An environment variable: a literal value, `$(NAME)` not yet expanded, or (downward API) one of the Pod's.
 
-    `field_path` (downward API) is empty for a literal one, else such as `metadata.name` or `status.podIP`.
+    `field_path` is a field such as `metadata.name` or `status.podIP`, `resource` a request or limit; a literal one
+    has neither.
     """
 
     name: str
     value: str = ""
     field_path: str = ""
+    resource: ResourceReference | None = None
 
 
 class RestartRule(Value, frozen=True, kw_only=True):

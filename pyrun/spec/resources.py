@@ -8,7 +8,13 @@ from __future__ import annotations
 
 import enum
 
+from pyrun.spec.hugepages import format_page_size
 from pyrun.spec.value import Value
+
+CPU = "cpu"
+MEMORY = "memory"
+EPHEMERAL_STORAGE = "ephemeral-storage"
+HUGEPAGES_PREFIX = "hugepages-"
 
 
 class ResourceList(Value, frozen=True, kw_only=True):
@@ -57,28 +63,12 @@ class Capacity(Value, frozen=True, kw_only=True):
     hugepages: tuple[tuple[int, int], ...] = ()
 
 
-CPU = "cpu"
-MEMORY = "memory"
-EPHEMERAL_STORAGE = "ephemeral-storage"
-HUGEPAGES_PREFIX = "hugepages-"
-
-_PAGE_UNITS = (("Gi", 30), ("Mi", 20), ("Ki", 10))
-
-
-def hugepages_resource(size: int) -> str:
-    """Return the name of the resource of huge pages of a size: 2097152 is `hugepages-2Mi`."""
-    for unit, twos in _PAGE_UNITS:
-        if size % 2**twos == 0:
-            return f"{HUGEPAGES_PREFIX}{size >> twos}{unit}"
-    return f"{HUGEPAGES_PREFIX}{size}"
-
-
 def amounts(resources: ResourceList | Capacity) -> dict[str, int]:
-    """Return what a list says, by the names Kubernetes has for resources."""
+    """Return what a list says, by the names that Kubernetes has for resources."""
     found = {
         CPU: resources.cpu_millis,
         MEMORY: resources.memory,
         EPHEMERAL_STORAGE: resources.ephemeral_storage,
-        **{hugepages_resource(size): amount for size, amount in resources.hugepages},
+        **{f"{HUGEPAGES_PREFIX}{format_page_size(size)}": amount for size, amount in resources.hugepages},
     }
     return {name: amount for name, amount in found.items() if amount is not None}
