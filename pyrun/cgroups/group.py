@@ -180,6 +180,16 @@ def is_frozen(group: str) -> bool:
         return False
 
 
+def stands_still(group: str) -> bool:
+    """Whether all in the group is frozen, by itself or by a group above; a group that is gone does not."""
+    try:
+        return files.events(group).get("frozen", 0) == 1
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENODEV):
+            return False
+        raise
+
+
 def is_populated(group: str) -> bool:
     """Whether a process lives in a group or below it; a group that is gone is empty."""
     try:

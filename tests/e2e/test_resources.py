@@ -176,6 +176,7 @@ def test_apply_with_best_effort_marks_pods_and_templates(cli: Cli, poor: Poor) -
         eventually(lambda: len(made := pods(cli)) == 2 and all(applied(p["status"]) for p in made), 30)
         cli.ok("delete", "pod", "test")
         cli.ok("delete", "rs", "set")
+        eventually(lambda: not pods(cli), 30)
 
 
 @pytest.mark.parametrize("value", ["yes", ""])
