@@ -20,9 +20,15 @@ from pyrun.spec.resources import MEMORY, ResourceList
 MAX_ANNOTATIONS = 256 * 1024
 """Most bytes that all annotations of an object may take together, keys and values."""
 
-_OFFSETS = (own.TIME_OFFSET_MONOTONIC, own.TIME_OFFSET_BOOTTIME)
-_BACKOFFS = (own.BACKOFF_INITIAL, own.BACKOFF_MAX, own.BACKOFF_RESET)
-_OF_POD = (*_OFFSETS, *_BACKOFFS, *(settings.annotation(name) for name in settings.SETTINGS))
+_PARSERS: dict[str, Callable[[str], object]] = {
+    own.TIME_OFFSET_MONOTONIC: own.parse_offset,
+    own.TIME_OFFSET_BOOTTIME: own.parse_offset,
+    own.BACKOFF_INITIAL: own.parse_duration,
+    own.BACKOFF_MAX: own.parse_duration,
+    own.BACKOFF_RESET: own.parse_duration,
+    own.BEST_EFFORT: own.parse_switch,
+}
+_OF_POD = (*_PARSERS, *(settings.annotation(name) for name in settings.SETTINGS))
 _ROOTFS = own.ROOTFS_PREFIX.partition(".")[0]
 
 
@@ -47,21 +53,19 @@ def own_annotations_are_known(pod: Pod, source: Object) -> None:
 
 def _wrong_with(key: str, value: str, containers: list[str]) -> str | None:
     """Return what is wrong with an annotation of pyrun's."""
-    if key in _OFFSETS:
-        return _wrong(own.parse_offset, value)
-    if key in _BACKOFFS:
-        return _wrong(own.parse_duration, value)
+    if key in _PARSERS:
+        return _wrong(_PARSERS[key], value)
     setting, container = settings.setting_key(key) or settings.SettingKey("", "")
-    of_containers = setting == _ROOTFS or settings.is_setting(setting)
-    if container and of_containers and container not in containers:
+    is_root, is_setting = bool(container) and setting == _ROOTFS, settings.is_setting(setting)
+    if not is_root and not is_setting:
+        names = (*settings.SETTINGS, _ROOTFS)
+        known = (*_OF_POD, *(settings.annotation(name, one) for name in names for one in containers))
+        return f"unknown annotation of pyrun{did_you_mean(key, known)}"
+    if container and container not in containers:
         return f"no container is named {quoted(container)}{did_you_mean(container, containers)}"
-    if container and setting == _ROOTFS:
+    if is_root:
         return absolute_path(value)
-    if settings.is_setting(setting):
-        return _wrong(lambda text: settings.parse_setting(setting, text), value)
-    names = (*settings.SETTINGS, _ROOTFS)
-    known = (*_OF_POD, *(settings.annotation(setting, name) for setting in names for name in containers))
-    return f"unknown annotation of pyrun{did_you_mean(key, known)}"
+    return _wrong(lambda text: settings.parse_setting(setting, text), value)
 
 
 def settings_fit(pod: Pod, source: Object) -> None:

@@ -8,25 +8,33 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from pyrun.cgroups.controllers import CONTROLLERS
 from pyrun.errors import InputError
 from pyrun.plan.container import pid_mode_of
 from pyrun.plan.downward import PodFacts, PodFields, fields_of
+from pyrun.plan.resources import limits
 from pyrun.plan.sandbox import sandbox_volume_path
 from pyrun.process.execute import DEFAULT_PATH
 from pyrun.spec.annotations import rootfs_of, time_offsets
 from pyrun.spec.capability import ALL_CAPABILITIES, effective_set
 from pyrun.spec.container import ContainerConfig, Mount, MountSource, Process, Root, User
+from pyrun.spec.effective import effective_request
 from pyrun.spec.image import Image, ImageConfig
 from pyrun.spec.layout import Layout
+from pyrun.spec.linux import container_resources, pod_resources
 from pyrun.spec.pod import Container, EmptyDir, HostPath, HostPathType, Pod, VolumeMount
+from pyrun.spec.qos import qos_class
+from pyrun.spec.resources import Capacity
 from pyrun.spec.sandbox import HostVolume, SandboxConfig, SandboxVolume
 
 _REFERENCE = re.compile(r"\$(\$|\(([^)]*)\))?")
 
 
-def sandbox_of(pod: Pod, uid: str) -> SandboxConfig:
-    """Return the sandbox a Pod asks for."""
+def sandbox_of(pod: Pod, uid: str, capacity: Capacity) -> SandboxConfig:
+    """Return the sandbox a Pod asks for on a host of this size."""
     spec = pod.spec
+    resources = pod_resources(pod)
+    wanted = (resources, *(container_resources(pod, c, capacity) for c in spec.all_containers()))
     offsets = time_offsets(pod)
     return SandboxConfig(
         uid=uid,
@@ -47,6 +55,12 @@ def sandbox_of(pod: Pod, uid: str) -> SandboxConfig:
         ),
         monotonic_offset=offsets.monotonic_ns,
         boottime_offset=offsets.boottime_ns,
+        qos=qos_class(spec),
+        resources=resources,
+        cpu_millis=effective_request(spec).cpu_millis or 0,
+        controllers=tuple(
+            name for name in CONTROLLERS if any(s.controller == name for one in wanted for s in limits(one))
+        ),
     )
 
 

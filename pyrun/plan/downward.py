@@ -89,9 +89,15 @@ def fields_of(pod: Pod, facts: PodFacts) -> PodFields:
 def planned_facts(pod: Pod, uid: str, host: HostFacts) -> PodFacts:
     """Return the facts of a Pod that is not made yet, with a named reference for the address it will get."""
     if pod.spec.host_network:
-        return PodFacts(uid=uid, node_name=host.hostname, host_address="<address of the host>")
+        return PodFacts(
+            uid=uid,
+            node_name=host.hostname,
+            host_address="<address of the host>",
+            capacity=host.capacity,
+        )
     return PodFacts(
         uid=uid,
+        capacity=host.capacity,
         address=f"<address from {host.network.subnet}>",
         node_name=host.hostname,
         host_address=host.network.gateway,

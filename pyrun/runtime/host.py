@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import socket
 
-from pyrun.cgroups import files
+from pyrun.cgroups.delegation import find_place
 from pyrun.errors import PyrunError
 from pyrun.plan.host import HostFacts
 from pyrun.security.capabilities import bounding_set
 from pyrun.security.limits import hard_limits
+from pyrun.security.oom import score_floor
 from pyrun.spec.layout import Layout
 from pyrun.spec.network import NetworkConfig
+from pyrun.spec.resources import Capacity
 
 _ELSEWHERE = "192.0.2.1"
 """An address of documentation (RFC 5737), nobody's."""
@@ -30,13 +32,21 @@ def read_host(layout: Layout, network: NetworkConfig) -> HostFacts:
     """Return the facts of this host. Raises Unsupported when there is no cgroup v2 hierarchy."""
     return HostFacts(
         layout=layout,
-        cgroup_mount=files.unified_mount(),
+        place=find_place(),
+        capacity=read_capacity(),
         capabilities=bounding_set(),
         limits=hard_limits(),
         network=network,
         hostname=socket.gethostname(),
         address=_address(),
+        oom_score_floor=score_floor(),
     )
+
+
+def read_capacity() -> Capacity:
+    """Return the CPUs that are online and the memory of this host."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return Capacity(cpu_millis=os.sysconf("SC_NPROCESSORS_ONLN") * 1000, memory=memory)
 
 
 def _address() -> str:

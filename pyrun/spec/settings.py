@@ -20,7 +20,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeVar
 
-from pyrun.spec.annotations import DOMAIN
+from pyrun.spec.annotations import DOMAIN, parse_switch
 from pyrun.spec.cgroup import LinuxResources
 from pyrun.spec.hugepages import format_page_size, kernel_page_size, parse_page_size, parse_pages
 from pyrun.spec.quantity import parse_whole_bytes
@@ -108,7 +108,7 @@ def _settings(given: Mapping[str, str]) -> LinuxResources:
     def of(name: str, parse: Callable[[str], _Read]) -> _Read | None:
         return parse(given[name]) if name in given else None
 
-    single = of(SINGLE_PROCESS_OOM_KILL, _flag)
+    single = of(SINGLE_PROCESS_OOM_KILL, parse_switch)
     return LinuxResources(
         pids_max=of(PIDS_LIMIT, lambda text: _number(text, MAX_PIDS)),
         cpuset_cpus=of(CPUSET_CPUS, lambda text: _list(text, MAX_CPU)),
@@ -140,12 +140,6 @@ def _number(text: str, most: int) -> int:
     if not 1 <= number <= most:
         raise ValueError(f"{quoted(text)} is not a number between 1 and {most}")
     return number
-
-
-def _flag(text: str) -> bool:
-    if text not in ("true", "false"):
-        raise ValueError(f"{quoted(text)} is neither true nor false")
-    return text == "true"
 
 
 def _bytes(text: str) -> int:

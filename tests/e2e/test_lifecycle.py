@@ -16,7 +16,6 @@ from typing import Any
 
 import pytest
 
-from pyrun.cgroups.files import unified_mount
 from pyrun.runtime.pods import PodDirectory
 from tests.e2e.conftest import SLOW, Cli, eventually
 from tests.e2e.observe import (
@@ -254,7 +253,7 @@ def test_stop_ends_every_process_and_keeps_records_logs_and_address(cli: Cli) ->
     wait_for_output(cli, uid, "before")
     address = status_of(cli)["podIP"]
     cli.ok("pod", "stop", "-t0", "test")
-    group = f"{cli.layout.cgroup_prefix(unified_mount())}/{uid}"
+    group = cli.inspect(uid)["cgroup"]
     assert processes_below(group) == []
     assert not pause_of(cli, uid).alive()
     assert status_of(cli)["podIP"] == address
@@ -405,7 +404,7 @@ def test_rm_kills_what_ignores_signals_and_forks(cli: Cli) -> None:
 def test_rm_ends_every_process_by_itself(cli: Cli) -> None:
     """When the command returns, pause, init and monitors have ended: no second kill, no later one."""
     uid = run_pod(cli, box(SLEEP), box("sleep 1000 & exec sleep 1000", "c1"), shareProcessNamespace=True)
-    group = f"{cli.layout.cgroup_prefix(unified_mount())}/{uid}"
+    group = cli.inspect(uid)["cgroup"]
     pidfds = [os.pidfd_open(pid) for pid in processes_below(group)]
     assert len(pidfds) == 6
     cli.ok("pod", "rm", "-f", "test")

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pyrun.cgroups.delegation import Place
 from pyrun.errors import InputError
 from pyrun.plan.container import pid_mode_of, rights
 from pyrun.plan.convert import (
@@ -46,6 +47,7 @@ from pyrun.spec.pod import (
 )
 from pyrun.spec.resources import Capacity, ResourceList, ResourceRequirements
 
+CAPACITY = Capacity(cpu_millis=4000, memory=1 << 34)
 LAYOUT = Layout()
 
 
@@ -249,10 +251,15 @@ def test_a_container_is_told_of_its_pod() -> None:
 def test_the_address_of_a_pod_that_is_not_made_is_a_reference() -> None:
     planned = planned_facts(pod(container()), "<uid>", facts())
     assert planned == PodFacts(
-        uid="<uid>", address="<address from 10.137.0.0/16>", node_name="node", host_address="10.137.0.1"
+        uid="<uid>",
+        address="<address from 10.137.0.0/16>",
+        node_name="node",
+        host_address="10.137.0.1",
+        capacity=CAPACITY,
     )
     shared = planned_facts(pod(container(), host_network=True), "<uid>", facts())
     assert (shared.address, shared.host_address) == ("", "<address of the host>")
+    assert shared.capacity == CAPACITY
 
 
 MI, GI = 2**20, 2**30
@@ -378,7 +385,8 @@ def test_a_privileged_container_gets_what_the_host_has() -> None:
 def facts(**fields: object) -> HostFacts:
     given: dict[str, object] = {
         "layout": LAYOUT,
-        "cgroup_mount": "/cg",
+        "place": Place(parent="/cg"),
+        "capacity": CAPACITY,
         "capabilities": ALL_CAPABILITIES,
         "limits": (),
         "network": NetworkConfig.of(LAYOUT.name, LAYOUT.state),
@@ -446,9 +454,9 @@ def test_hostname(name: str, hostname: str, wanted: str) -> None:
 
 
 def test_on_the_hosts_network_the_hostname_is_the_hosts() -> None:
-    shared = sandbox_of(pod(container(), host_network=True), "uid")
+    shared = sandbox_of(pod(container(), host_network=True), "uid", CAPACITY)
     assert sandbox_facts(shared, facts()).hostname == "node"
-    own = sandbox_of(pod(container()), "uid")
+    own = sandbox_of(pod(container()), "uid", CAPACITY)
     assert sandbox_facts(own, facts()).hostname == "web"
 
 
