@@ -321,7 +321,7 @@ def test_stops_by_itself_and_at_once(web: Web) -> None:
     eventually(web.answers("Hello"))
     begun = time.monotonic()
     web.cli.ok("pod", "stop", "web")
-    assert time.monotonic() - begun < 5 * SLOW, "nobody waited for SIGKILL"
+    assert time.monotonic() - begun < 25 * SLOW, "nobody waited for SIGKILL"
     statuses = json.loads(web.cli.ok("pod", "inspect", "web"))["status"]["containerStatuses"]
     assert {status["name"]: status["state"]["terminated"]["exitCode"] for status in statuses} == {
         "nginx": 0,

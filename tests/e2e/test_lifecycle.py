@@ -235,8 +235,8 @@ def test_the_grace_period_is_one_for_all_containers(cli: Cli) -> None:
     for i in range(3):
         wait_for_output(cli, uid, "ready", f"c{i}")
     began = time.monotonic()
-    cli.ok("pod", "stop", "-t1", "test")
-    assert 1 <= time.monotonic() - began < 2.8 * SLOW
+    cli.ok("pod", "stop", "-t5", "test")
+    assert 5 <= time.monotonic() - began < 14 * SLOW, "one after the other would take 15"
     assert all("got TERM" in output(cli, uid, f"c{i}") for i in range(3))
 
 
@@ -398,7 +398,7 @@ def test_rm_kills_what_ignores_signals_and_forks(cli: Cli) -> None:
     run_pod(cli, box(script), shareProcessNamespace=True)
     began = time.monotonic()
     cli.ok("pod", "rm", "-f", "test")
-    assert time.monotonic() - began < 4 * SLOW
+    assert time.monotonic() - began < 25 * SLOW, "it waited for the grace period"
 
 
 def test_rm_ends_every_process_by_itself(cli: Cli) -> None:
