@@ -355,7 +355,7 @@ def _is_locked(cli: Cli, uid: str) -> bool:
 
 
 def test_it_ends_at_once_and_terminations_go_on(cli: Cli) -> None:
-    """SIGTERM with a preStop and a grace of a minute under way: the worker outlives it, and takes no notice."""
+    """SIGTERM in the middle of a long termination: the worker outlives it, and takes no notice."""
     with supervising(cli) as process:
         stubborn = box(STUBBORN, lifecycle={"preStop": {"exec": {"command": ["sleep", "1"]}}})
         uid = cli.create(manifest(cli, stubborn, terminationGracePeriodSeconds=4))
