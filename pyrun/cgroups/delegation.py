@@ -58,7 +58,7 @@ class Place(Value, frozen=True, kw_only=True):
 def find_place() -> Place:
     """Return where the groups of instances lie. Changes nothing. Raises Unsupported without cgroup v2."""
     mount = files.unified_mount()
-    if os.path.isdir("/run/systemd/system"):  # sd_booted(3)
+    if os.path.isdir("/run/systemd/system") and _path_of_init() != "/":  # sd_booted(3); on this hierarchy
         return _scope(mount)
     if is_root(mount) and os.readlink("/proc/self/ns/pid") == _INITIAL_PID_NAMESPACE:
         return _place(mount, Owner.NOBODY)
@@ -90,11 +90,15 @@ def _scope(mount: str) -> Place:
 
 def _group_of_init(mount: str) -> str:
     """The group of the container around us: that of its PID 1, which may have been moved to a leaf already."""
-    for line in read_text("/proc/1/cgroup").splitlines():
-        if line.startswith("0::/") and not line.startswith("0::/.."):
-            path = line.removeprefix("0::").removesuffix(f"/{INIT_LEAF}").rstrip("/")
-            return mount + path if os.path.isdir(mount + path) else mount
-    return mount
+    path = _path_of_init().removesuffix(f"/{INIT_LEAF}").rstrip("/")
+    outside = path.startswith("/..")  # PID 1 is the host's, the cgroup namespace is not
+    return mount if outside or not os.path.isdir(mount + path) else mount + path
+
+
+def _path_of_init() -> str:
+    """The path of PID 1 on the unified hierarchy, as this cgroup namespace shows it."""
+    lines = read_text("/proc/1/cgroup").splitlines()
+    return next((line.removeprefix("0::") for line in lines if line.startswith("0::")), "/")
 
 
 def remedy(place: Place, controller: str) -> str:

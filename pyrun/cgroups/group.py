@@ -174,10 +174,7 @@ def thaw(group: str) -> None:
 
 def is_frozen(group: str) -> bool:
     """Whether the group is frozen; a group that is gone is not."""
-    try:
-        return files.read(group, "cgroup.freeze").strip() == "1"
-    except FileNotFoundError:
-        return False
+    return (files.find(group, "cgroup.freeze") or "").strip() == "1"
 
 
 def stands_still(group: str) -> bool:

@@ -13,7 +13,7 @@ from pyrun.cgroups import files
 from pyrun.kernel.operation import Operation, Results
 from pyrun.spec.linux import weight_of
 
-_ATTRIBUTE = "trusted.pyrun.cpu-millis"
+_ATTRIBUTE = "user.pyrun.cpu-millis"
 
 
 class WeighTier(Operation, frozen=True, tag=True):

@@ -20,7 +20,7 @@ from pyrun.lifecycle.actions import Action, RunPostStart, StopContainer, Termina
 from pyrun.lifecycle.decide import compute_pod_actions
 from pyrun.lifecycle.observation import PodObservation
 from pyrun.runtime.observe import observe
-from pyrun.runtime.pods import PodDirectory, forget_lock, is_locked
+from pyrun.runtime.pods import PodDirectory, is_locked
 from pyrun.runtime.remove import recover_one
 from pyrun.spec.annotations import backoff_of
 from pyrun.spec.pod import Pod
@@ -139,14 +139,7 @@ class PodUnit:
             self._changed(self)
             return
         directory = self.directory
-        gone = not os.path.isdir(directory.path)
-        if gone:  # just now; looking at its lock has made that anew
-            forget_lock(directory)
-        os.close(fd)
-        if gone:
-            self.soon()
-        else:
-            self._work("pod", lambda: recover_one(directory))
+        self._work("pod", lambda: recover_one(directory))
 
     def _later(self, delay_ns: int) -> None:
         loop = self._context.loop

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 
@@ -16,7 +17,7 @@ import msgspec
 
 from pyrun.cgroups import files, group
 from pyrun.cgroups.controllers import CONTROLLERS
-from pyrun.cgroups.delegation import Place, find_place, remedy
+from pyrun.cgroups.delegation import Owner, Place, find_place, remedy
 from pyrun.errors import PyrunError
 from pyrun.kernel.proc import read_text
 from pyrun.kernel.trial import in_child
@@ -185,6 +186,7 @@ def _cgroups(layout: Layout) -> Iterator[Finding]:
         return
     yield Finding("cgroup v2", Verdict.OK, mount)
     place = find_place()
+    yield _delegation(place)
     yield from _controllers(place)
     above = place.parent if os.path.isdir(place.parent) else mount
     path = f"{above}/{layout.name}-check-{os.getpid()}"
@@ -205,6 +207,17 @@ def _cgroups(layout: Layout) -> Iterator[Finding]:
             yield _tried(subject, lambda trial=trial: trial(path), remedy)  # type: ignore[misc]
     finally:
         group.remove(path)
+
+
+def _delegation(place: Place) -> Finding:
+    subject = "part of the tree"
+    if place.owner is not Owner.SYSTEMD:
+        whose = "nobody else's" if place.owner is Owner.NOBODY else "of the container around pyrun"
+        return Finding(subject, Verdict.OK, f"{place.parent}, {whose}")
+    if shutil.which("systemd-run") is None:
+        detail = "systemd looks after the tree, and systemd-run is not there to ask it for a part"
+        return Finding(subject, Verdict.MISSING, detail, "install systemd's tools")
+    return Finding(subject, Verdict.OK, f"{place.parent}, delegated by systemd")
 
 
 def _controllers(place: Place) -> Iterator[Finding]:
@@ -318,8 +331,6 @@ def _orphans() -> Finding:
 
 
 def _skopeo() -> Finding:
-    import shutil
-
     path = shutil.which("skopeo")
     if path is not None:
         return Finding("skopeo", Verdict.OK, path)
