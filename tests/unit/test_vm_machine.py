@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.vm import machine
+from tests.vm.emulator import Emulator
 from tests.vm.image import Image
 
 SLOW = float(os.environ.get("PYRUN_TEST_SLOW", "1"))
@@ -26,6 +27,7 @@ echo boot >>"$BOOTS"
 finish() { d=$(mktemp -d); echo "$1" >"$d/code"; tar -C "$d" -cf "$results" .; rm -r "$d"; }
 """
 """The beginning of such a program."""
+QEMU = Emulator(("qemu-system-x86_64",))
 
 
 @pytest.fixture
@@ -50,7 +52,7 @@ def boots(scratch: Path) -> int:
 
 
 def run(scratch: Path, timeout: float = 30) -> int:
-    guest = machine.Machine(Image(scratch), "tiny", 1, 512, timeout * SLOW)
+    guest = machine.Machine(QEMU, Image(scratch), "tiny", 1, 512, timeout * SLOW)
     return machine.run(guest, scratch / "work.ext4", scratch)
 
 
@@ -65,9 +67,11 @@ def test_what_the_console_says_is_said_at_once(scratch: Path) -> None:
     code = (
         "from pathlib import Path\n"
         "from tests.vm import machine\n"
+        "from tests.vm.emulator import Emulator\n"
         "from tests.vm.image import Image\n"
         f"scratch = Path({str(scratch)!r})\n"
-        "machine.run(machine.Machine(Image(scratch), 'tiny', 1, 512, 60), scratch / 'work', scratch)\n"
+        "qemu = Emulator(('qemu-system-x86_64',))\n"
+        "machine.run(machine.Machine(qemu, Image(scratch), 'tiny', 1, 512, 60), scratch / 'work', scratch)\n"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
@@ -100,7 +104,7 @@ def test_early_panics_without_end_are_a_death(scratch: Path) -> None:
 def test_when_the_time_is_over_the_machine_is_ended(scratch: Path) -> None:
     qemu(scratch, f"echo $$ >{scratch}/pid; exec sleep 1000\n")
     # Not multiplied: it shall run out.
-    guest = machine.Machine(Image(scratch), "tiny", 1, 512, 1 * SLOW)
+    guest = machine.Machine(QEMU, Image(scratch), "tiny", 1, 512, 1 * SLOW)
     started = time.monotonic()
     assert machine.run(guest, scratch / "work.ext4", scratch) == machine.TIME_LIMIT
     assert time.monotonic() - started < 500

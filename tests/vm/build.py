@@ -14,24 +14,14 @@ TREE = Path(__file__).resolve().parents[2]
 GUEST = Path(__file__).resolve().parent / "guest"
 MIRROR = "http://deb.debian.org/debian"
 SYSTEM_PACKAGES = (
-    *(
-        "apt",
-        "ca-certificates",
-        "dbus",
-        "e2fsprogs",
-        "git",
-        "iproute2",
-        "iputils-ping",
-        "kmod",
-        "libcap2-bin",
-    ),
-    *("make", "mount", "netcat-openbsd", "systemd", "systemd-sysv", "udev"),
+    *("apt", "ca-certificates", "dbus", "e2fsprogs", "git", "iproute2", "iputils-ping", "kmod"),
+    *("libcap2-bin", "make", "mount", "netcat-openbsd", "systemd", "systemd-sysv", "udev"),
 )
 """What makes a machine of it; the rest of the packages is what the Makefile needs to build, run and test."""
+ISOLATED = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
+"""Whatever ends a command that begins so, its mounts and processes end with it."""
 MMDEBSTRAP = (
-    # Whatever ends it, its mounts and processes end with it.
-    *("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"),
-    *("mmdebstrap", "--mode=root", "--variant=apt"),
+    *(*ISOLATED, "mmdebstrap", "--mode=root", "--variant=apt"),
     *(f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "man", "locale")),
 )
 MKE2FS = ("mke2fs", "-q", "-F", "-t", "ext4", "-O", "^has_journal", "-d")
@@ -69,22 +59,22 @@ def build(suite: str, directory: Path) -> None:
             "PASS": " ".join(f"{name}={os.environ[name]}" for name in PASSED_TO_PIP if name in os.environ),
         }
         wanted = (f"--include={','.join(_packages())}", f"--customize-hook={GUEST / 'setup'}")
-        _log(directory, [*MMDEBSTRAP, *wanted, suite, str(root), *_sources(suite)], variables)
+        log(directory, [*MMDEBSTRAP, *wanted, suite, str(root), *sources(suite)], variables)
     for name in ("vmlinuz", "initrd"):
         (root / "boot" / name).rename(directory / name)
-    _log(directory, [*MKE2FS, str(root), f"{root}.ext4", DISK], {})
+    log(directory, [*MKE2FS, str(root), f"{root}.ext4", DISK], {})
 
 
-def _log(directory: Path, command: list[str], variables: Mapping[str, str]) -> None:
+def log(directory: Path, command: list[str], variables: Mapping[str, str]) -> None:
     """Run a command with its output in the log; raise VmError with the end of it when it fails."""
     path = directory / "log"
     environment = {**os.environ, **variables}
-    with path.open("ab") as log:
+    with path.open("ab") as file:
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False, env=environment
+            command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, check=False, env=environment
         )
     if done.returncode:
-        raise VmError(f"the guest cannot be built, see {path}:\n{path.read_text(errors='replace')[-3000:]}")
+        raise VmError(f"the machine cannot be built, see {path}:\n{path.read_text(errors='replace')[-3000:]}")
 
 
 def _packages() -> list[str]:
@@ -111,7 +101,7 @@ def _bundle() -> str:
     return next((file for file in files if os.path.isfile(file)), "/etc/ssl/certs/ca-certificates.crt")
 
 
-def _sources(suite: str) -> list[str]:
+def sources(suite: str) -> list[str]:
     """Return the sources of a suite with its updates, on the mirrors this machine itself uses."""
     wanted = ("--format", "$(REPO_URI) $(RELEASE)", "Identifier: Packages", "Origin: Debian")
     done = subprocess.run(["apt-get", "indextargets", *wanted], capture_output=True, text=True, check=False)

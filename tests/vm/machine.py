@@ -12,6 +12,7 @@ import tarfile
 import time
 from pathlib import Path
 
+from tests.vm.emulator import Emulator
 from tests.vm.image import Image
 
 TIME_LIMIT = 124
@@ -37,6 +38,7 @@ HARDWARE = ("-accel", "kvm", "-cpu", "host")
 class Machine:
     """How a guest is booted: processors, memory in MiB, `tiny` or `systemd`, seconds until it is ended."""
 
+    emulator: Emulator
     image: Image
     init: str
     processors: int
@@ -103,7 +105,7 @@ def _command(
 def _qemu(machine: Machine, accelerator: tuple[str, ...]) -> list[str]:
     """Return the part of the command line that every machine has; it ends with the one who started it."""
     return [
-        *("setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64", "-M", "q35", *accelerator),
+        *("setpriv", "--pdeathsig", "KILL", *machine.emulator.command, "-M", "q35", *accelerator),
         *("-smp", str(machine.processors), "-m", str(machine.memory)),
         *("-nodefaults", "-no-reboot", "-display", "none"),
         *("-kernel", str(machine.image.kernel), "-initrd", str(machine.image.initrd)),
