@@ -3,12 +3,14 @@
 # make vm-test   run, in a virtual machine, the tests that need what this machine may not have
 #                (SUITE=trixie|bookworm, INIT=tiny|systemd, ARGS=for pytest); make vm-test-all runs all tests there
 # make vm-shell  a shell in that machine
+# make install   pyrun into /opt/pyrun, and the command into /usr/local/bin
 # All install what they need first (Debian packages, a virtual environment, the compiled parts, the images)
 # and are quick when all is there.
 
 SHELL := /bin/sh
 VENV := .venv
 BUILD := build
+PREFIX := /opt/pyrun
 IMAGES := .cache/images
 STAMPS := .cache/stamps
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
@@ -23,7 +25,9 @@ RUN_PACKAGES := iproute2 libnftables1 nftables skopeo zstd
 IMAGE_PACKAGES := busybox-static mmdebstrap
 DEMO_PACKAGES := curl
 TEST_PACKAGES := docker-registry fish procps strace util-linux zsh
-VM_PACKAGES := e2fsprogs git mmdebstrap qemu-system-x86 util-linux
+# These the guest does without.
+HOST_TEST_PACKAGES := vagrant
+VM_PACKAGES := e2fsprogs git mmdebstrap util-linux
 
 # The virtual machine: which Debian and which init; with fewer processors it takes less, and longer.
 SUITE ?= trixie
@@ -31,7 +35,7 @@ INIT ?= systemd
 VM_PROCESSORS ?= 2
 VM_RESULTS ?= .cache/vm-results/$(SUITE)-$(INIT)
 
-.PHONY: all demo test vm-test vm-test-all vm-shell guest-part print-packages build images clean
+.PHONY: all demo test install vm-test vm-test-all vm-shell guest-part print-packages build images clean
 
 all: build
 
@@ -47,8 +51,11 @@ VM = $(SUDO) env PYRUN_TEST_IMAGES="$(CURDIR)/$(IMAGES)" PYRUN_VM_KVM="$$PYRUN_V
 VM_PYTEST = --results $(VM_RESULTS) -- python -m pytest -n $(VM_PROCESSORS) --dist worksteal --timeout 1200 \
             -p no:cacheprovider --junitxml /results/junit.xml
 
+# systemd's guest has everything: nothing may be skipped there.
+VM_STRICT = $(if $(filter systemd,$(INIT)),--env PYRUN_MUST_WORK=1)
+
 vm-test: images $(STAMPS)/vm-packages
-	$(VM) $(VM_PYTEST) --only-requires guest $(ARGS)
+	$(VM) $(VM_STRICT) $(VM_PYTEST) --only-requires guest $(ARGS)
 
 vm-test-all: images $(STAMPS)/vm-packages
 	$(VM) --timeout 7200 $(VM_PYTEST) $(ARGS)
@@ -56,12 +63,18 @@ vm-test-all: images $(STAMPS)/vm-packages
 vm-shell: images $(STAMPS)/vm-packages
 	$(VM) --timeout 0 --shell
 
-# Everything the guest is there for, on both kernels. Under systemd nothing of it may be skipped.
+# Everything the guest is there for, on both kernels and with both inits.
 guest-part:
 	$(MAKE) vm-test SUITE=trixie INIT=systemd
 	$(MAKE) vm-test SUITE=bookworm INIT=tiny
 
 build: $(STAMPS)/build
+
+# For a machine that shall have pyrun, not develop it; tools/provision does this in the Vagrant box.
+install: $(STAMPS)/build-packages
+	[ -x $(PREFIX)/bin/pip ] || $(SUDO) $(PYTHON) -m venv $(PREFIX)
+	$(SUDO) $(PREFIX)/bin/pip install -q --disable-pip-version-check --root-user-action ignore .
+	$(SUDO) ln -sfn $(PREFIX)/bin/pyrun /usr/local/bin/pyrun
 
 images: $(STAMPS)/image-packages
 	$(SUDO) $(PYTHON) images/build --output $(IMAGES)
@@ -86,7 +99,7 @@ $(STAMPS)/demo-packages: Makefile
 	$(call need,$(DEMO_PACKAGES))
 # Debian's docker-registry starts itself as a service where there is an init system; the tests start their own.
 $(STAMPS)/test-packages: Makefile
-	$(call need,$(TEST_PACKAGES))
+	$(call need,$(TEST_PACKAGES) $(HOST_TEST_PACKAGES))
 
 $(STAMPS)/vm-packages: Makefile
 	$(call need,$(VM_PACKAGES))

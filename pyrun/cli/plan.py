@@ -28,7 +28,9 @@ def plan(application: Application, file: str, output: str) -> None:
     from pyrun.runtime.host import read_capacity
     from pyrun.runtime.plan import plan_pods, what_is_missing
 
-    plans = plan_pods(read_manifest(file), application.layout, application.network, read_capacity())
+    plans = plan_pods(
+        read_manifest(file), application.layout, application.network, read_capacity(application.layout)
+    )
     if output == "json":
         print_json([operation for pod in plans for operation in pod.all_operations()])
     else:

@@ -15,6 +15,8 @@ from pyrun.spec.layout import Layout
 from pyrun.spec.network import NetworkConfig
 from pyrun.spec.resources import Capacity
 
+_HUGE_PAGES = "/sys/kernel/mm/hugepages"
+"""A directory hugepages-SIZEkB for each size (Documentation/admin-guide/mm/hugetlbpage.rst)."""
 _ELSEWHERE = "192.0.2.1"
 """An address of documentation (RFC 5737), nobody's."""
 
@@ -33,7 +35,7 @@ def read_host(layout: Layout, network: NetworkConfig) -> HostFacts:
     return HostFacts(
         layout=layout,
         place=find_place(),
-        capacity=read_capacity(),
+        capacity=read_capacity(layout),
         capabilities=bounding_set(),
         limits=hard_limits(),
         network=network,
@@ -43,10 +45,34 @@ def read_host(layout: Layout, network: NetworkConfig) -> HostFacts:
     )
 
 
-def read_capacity() -> Capacity:
-    """Return the CPUs that are online and the memory of this host."""
+def read_capacity(layout: Layout) -> Capacity:
+    """Return the CPUs that are online, the memory, the file system of Pods' files and the huge pages of this host."""
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return Capacity(cpu_millis=os.sysconf("SC_NPROCESSORS_ONLN") * 1000, memory=memory)
+    disk = os.statvfs(_nearest(layout.root))
+    return Capacity(
+        cpu_millis=os.sysconf("SC_NPROCESSORS_ONLN") * 1000,
+        memory=memory,
+        ephemeral_storage=disk.f_blocks * disk.f_frsize,
+        hugepages=_huge_pages(),
+    )
+
+
+def _nearest(path: str) -> str:
+    """Return a path, or what there is above it: it may not have been made yet."""
+    while path and not os.path.exists(path):
+        path = os.path.dirname(path)
+    return path or "."
+
+
+def _huge_pages() -> tuple[tuple[int, int], ...]:
+    """Return size and memory of the pools of huge pages that have some."""
+    found = []
+    for name in os.listdir(_HUGE_PAGES) if os.path.isdir(_HUGE_PAGES) else ():
+        size = int(name.removeprefix("hugepages-").removesuffix("kB")) * 1024
+        with open(f"{_HUGE_PAGES}/{name}/nr_hugepages", encoding="ascii") as pool:
+            count = int(pool.read())
+        found += [(size, size * count)] if count else []
+    return tuple(sorted(found))
 
 
 def _address() -> str:

@@ -10,7 +10,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from tests.vm.image import GUEST, TREE, Image, VmError
+from tests.vm.build import GUEST, MKE2FS, TREE, VmError
+from tests.vm.image import Image
 
 SIZE = "2G"
 COMPILED = ("pyrun/kernel/_kernel*.so", "pyrun/network/_nftables.py", "pyrun/libexec/*")
@@ -33,22 +34,12 @@ def workdisk(image: Image, job: Job, images: Path, disk: Path) -> None:
         for name in _files():
             (stage / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(TREE / name, stage / name, follow_symlinks=False)
+        # Tests ask git which files belong to the tree.
+        image.run("sh", "-ec", "git init -q; git add -A; echo .vm >>.git/info/exclude", directory="/src")
         _compile(image, stage)
         _images(images, stage / ".cache/images")
         _job(job, stage / ".vm")
-        command = [
-            "mke2fs",
-            "-q",
-            "-F",
-            "-t",
-            "ext4",
-            "-O",
-            "^has_journal",
-            "-d",
-            str(stage),
-            str(disk),
-            SIZE,
-        ]
+        command = [*MKE2FS, str(stage), str(disk), SIZE]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise VmError(f"the work disk cannot be made: {done.stderr.strip()}")
