@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from pyrun.cgroups.stats import GroupUse
@@ -27,7 +27,7 @@ def columns(pod_map: PodMap) -> tuple[Column, ...]:
     return tuple(column for column in _COLUMNS if column.controller not in missing)
 
 
-def cells(group: Group, shown: tuple[Column, ...]) -> list[str]:
+def cells(group: Group, shown: Sequence[Column]) -> list[str]:
     """Return the cells of a group; of one that is gone, only that."""
     if group.use is None:
         return ["gone", *(UNKNOWN for _ in shown[1:])]
