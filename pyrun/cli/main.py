@@ -33,6 +33,7 @@ COMMANDS = {
     "wait": ("pyrun.cli.wait:wait", "Wait until objects are as they shall be."),
     "events": ("pyrun.cli.events:events", "Print what was decided and why."),
     "supervise": ("pyrun.cli.supervise:supervise", "Keep Pods and ReplicaSets as they shall be."),
+    "stats": ("pyrun.cli.stats:stats", "Print what Pods and their containers use."),
     "image": ("pyrun.cli.image:image", "Load, import, pull, list and remove images."),
     "plan": ("pyrun.cli.plan:plan", "Print the operations a manifest becomes; needs no root."),
     "check": ("pyrun.cli.check:check", "Say what this host can do for pyrun and what not."),

@@ -199,7 +199,7 @@ def test_the_command_line_starts_light() -> None:
     "command",
     [
         *("pod", "logs", "plan", "version", "check", "exec", "attach", "run", "image", "apply", "get"),
-        *("describe", "scale", "label", "delete", "wait", "events", "supervise"),
+        *("describe", "scale", "label", "delete", "wait", "events", "supervise", "stats"),
     ],
 )
 def test_a_command_is_loaded_without_heavy_modules(command: str) -> None:

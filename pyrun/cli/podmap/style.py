@@ -11,7 +11,7 @@ TINTS = len(_LIGHT)
 _SHAPES = """
 text{font-family:system-ui,"Segoe UI",Roboto,"Helvetica Neue","DejaVu Sans",sans-serif;font-size:13px;fill:#1f2328}
 .mono,.inode{font-family:ui-monospace,"SF Mono",Menlo,Consolas,"DejaVu Sans Mono",monospace;font-size:12px}
-.inode{font-size:11.5px}.small{font-size:11.5px}.title{font-size:19px;font-weight:600}.head{font-weight:600}
+.inode{font-size:11.5px}.narrow{font-size:10.5px}.small{font-size:11.5px}.title{font-size:19px;font-weight:600}.head{font-weight:600}
 .letter{font-size:16px;font-weight:700}.word{font-size:11.5px}.note{font-size:12px;fill:#57606a}.middle{text-anchor:middle}
 .end{text-anchor:end}.faint{fill:#57606a}.on-host{fill:#57606a}.ground{fill:#ffffff}.rule{stroke:#d0d7de}
 .branch{stroke:#8c959f;stroke-width:1.2}.own{fill:none;stroke:#8c959f;stroke-dasharray:3 2}.host{fill:#e9ebee}"""

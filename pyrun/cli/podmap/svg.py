@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from html import escape
 
 from pyrun.cli.podmap.style import STYLE, TINTS
-from pyrun.cli.podmap.words import cells, columns, cut, note, printable, title
+from pyrun.cli.podmap.words import Column, cells, columns, cut, note, printable, title
 from pyrun.runtime.map import KINDS, Group, Held, PodMap, Role
 
 MARGIN = 24
@@ -20,10 +20,11 @@ ROW = 38
 TREE_ROW = 26
 WIDTH = 2 * MARGIN + NAMES + COLUMN * len(KINDS)
 _NAME_CHARACTERS = 22
-_TITLE_CHARACTERS = 60
+_TITLE_CHARACTERS = 36
 _PAD = 4
 _TREE_LEFT = MARGIN + NAMES + _PAD
-_TREE_COLUMN = 104
+_CHARACTER = 7.3
+_GAP = 24
 
 
 def draw(pod_map: PodMap) -> str:
@@ -116,7 +117,8 @@ def _band_text(one: Held, x: float, middle: float, *, tall: bool) -> Iterator[st
         yield _text(x, middle - 3, word, f"{'letter' if one.letter else 'word'} on-{kind} middle")
         yield _text(x, middle + 14, str(one.inode), f"inode on-{kind} middle")
     else:
-        yield _text(x, middle + 4, f"{word} {one.inode}".strip(), f"inode on-{kind} middle")
+        narrow = " narrow" if word else ""
+        yield _text(x, middle + 4, f"{word} {one.inode}".strip(), f"inode on-{kind} middle{narrow}")
 
 
 def _runs(rows: Sequence[int]) -> list[tuple[int, int]]:
@@ -150,7 +152,7 @@ def _tree(pod_map: PodMap, y: int) -> Iterator[str]:
     yield _text(WIDTH - MARGIN, y, path, "mono faint end")
     y += 14
     yield _line(MARGIN, y, WIDTH - MARGIN, y, "rule")
-    xs = [_TREE_LEFT + _TREE_COLUMN * number for number in range(len(shown))]
+    xs = _places(pod_map, shown)
     for x, column in zip(xs, shown, strict=True):
         yield _text(x, y + 18, column.title.lower(), "small faint")
     ys: dict[str, float] = {}
@@ -162,6 +164,15 @@ def _tree(pod_map: PodMap, y: int) -> Iterator[str]:
         for x, cell in zip(xs, cells(group, shown), strict=True):
             yield _text(x, middle + 4, cell, "mono")
     yield from _tree_lines(pod_map.group, 0, ys)
+
+
+def _places(pod_map: PodMap, shown: Sequence[Column]) -> list[float]:
+    """Return where the columns of the tree begin: each is as wide as what stands in it."""
+    lines = [[column.title for column in shown], *(cells(group, shown) for _, group in pod_map.groups())]
+    places: list[float] = [_TREE_LEFT]
+    for number in range(len(shown) - 1):
+        places.append(places[-1] + _GAP + _CHARACTER * max(len(line[number]) for line in lines))
+    return places
 
 
 def _tree_lines(group: Group, depth: int, ys: dict[str, float]) -> Iterator[str]:

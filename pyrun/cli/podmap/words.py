@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from pyrun.cgroups.stats import GroupUse
@@ -21,11 +21,13 @@ class Column(NamedTuple):
 
 def columns(pod_map: PodMap) -> tuple[Column, ...]:
     """Return the columns that can be filled here: those of controllers that no group has are left out."""
+    if all(group.use is None for _, group in pod_map.groups()):
+        return _COLUMNS[:1]
     missing = pod_map.missing()
     return tuple(column for column in _COLUMNS if column.controller not in missing)
 
 
-def cells(group: Group, shown: tuple[Column, ...]) -> list[str]:
+def cells(group: Group, shown: Sequence[Column]) -> list[str]:
     """Return the cells of a group; of one that is gone, only that."""
     if group.use is None:
         return ["gone", *(UNKNOWN for _ in shown[1:])]
