@@ -43,7 +43,7 @@ demo: build images $(STAMPS)/demo-packages
 	$(SUDO) demo/run --pyrun "$(CURDIR)/$(VENV)/bin/pyrun" --images "$(CURDIR)/$(IMAGES)"
 
 test: build images $(STAMPS)/demo-packages $(STAMPS)/test-packages $(STAMPS)/test-tools
-	$(SUDO) env PYRUN_TEST_IMAGES="$(CURDIR)/$(IMAGES)" $(VENV)/bin/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+	$(SUDO) env PYRUN_TEST_IMAGES="$(CURDIR)/$(IMAGES)" tools/test-all $(VENV)/bin/python $(WORKERS) $(ARGS)
 
 VM = $(SUDO) env PYRUN_TEST_IMAGES="$(CURDIR)/$(IMAGES)" PYRUN_VM_KVM="$$PYRUN_VM_KVM" \
      $(PYTHON) tests/vm/run --suite $(SUITE) --init $(INIT) --smp $(VM_PROCESSORS)
