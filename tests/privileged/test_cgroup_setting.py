@@ -14,6 +14,7 @@ from pyrun.cgroups.group import CreateCgroup, CreateLeaf
 from pyrun.cgroups.setting import EnableControllers, SetCgroup
 from pyrun.errors import Conflict, Unsupported
 from pyrun.kernel.operation import Results
+from tests.e2e.conftest import eventually
 
 pytestmark = pytest.mark.requires("cgroup_v2")
 
@@ -98,14 +99,13 @@ def test_all_processes_are_moved_those_too_that_are_being_born(above: str) -> No
     line = 'echo $$ > "$0/cgroup.procs"; i=0; while :; do sleep 0.01; done'
     loops = [subprocess.Popen(["sh", "-c", line, above]) for _ in range(5)]
     try:
-        while len(files.processes(above)) < len(loops):
-            pass
+        eventually(lambda: {loop.pid for loop in loops} <= set(files.processes(above)))
         VacateCgroup(above).apply(Results())
         assert files.processes(above) == ()
         assert {loop.pid for loop in loops} <= set(files.processes(f"{above}/init"))
     finally:
-        group.kill(above)
         for loop in loops:
+            loop.kill()
             loop.wait()
 
 
