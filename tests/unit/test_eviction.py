@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pyrun.cli.supervise import storage_period_ns
+from pyrun.controllers.context import Context
+from pyrun.controllers.execute import Jobs
+from pyrun.controllers.loop import Loop
+from pyrun.controllers.storage import StorageGuard
+from pyrun.controllers.workers import Workers
 from pyrun.errors import InputError
 from pyrun.lifecycle.actions import TerminatePod
 from pyrun.lifecycle.display import display_status
 from pyrun.lifecycle.eviction import Usage, eviction, has_storage_limits
-from pyrun.lifecycle.observation import Stop
+from pyrun.lifecycle.observation import PodObservation, Stop
 from pyrun.lifecycle.restart import needs_supervision
 from pyrun.lifecycle.status import pod_status
 from pyrun.runtime.pods import PodDirectory
@@ -23,7 +29,18 @@ from pyrun.spec.layout import Layout
 from pyrun.spec.pod import Container, EmptyDir, HostPath, Pod, RestartPolicy, Volume
 from pyrun.spec.resources import ResourceList, ResourceRequirements
 from pyrun.spec.status import Phase
-from tests.unit.lifecycle_world import SETTINGS, START, World, container, ended, observed, pod, seen
+from tests.unit.lifecycle_world import (
+    SETTINGS,
+    START,
+    World,
+    container,
+    ended,
+    observed,
+    pod,
+    replace,
+    running,
+    seen,
+)
 
 MI = 1 << 20
 NEVER = RestartPolicy.NEVER
@@ -130,6 +147,40 @@ def test_the_period_is_a_duration() -> None:
     for text in ("0", "soon"):
         with pytest.raises(InputError):
             storage_period_ns({"storage_period": text})
+
+
+def test_only_a_pod_with_a_limit_that_goes_on_has_a_timer(tmp_path: Path) -> None:
+    loop = Loop(lambda: START)
+    nothing: Any = None
+    context = Context(
+        loop=loop,
+        workers=Workers(loop),
+        watches=nothing,
+        facts=nothing,
+        recorder=nothing,
+        backoff=SETTINGS,
+        started_ns=START,
+        report=print,
+    )
+    directory = PodDirectory(Layout.of(str(tmp_path), str(tmp_path)), "u-1")
+    guard = StorageGuard(context, directory, Jobs(nothing, directory))
+
+    def due(manifest: Pod, observation: PodObservation) -> int | None:
+        guard.follow(manifest, observation, pod_status(manifest, observation, SETTINGS, START))
+        return loop.next_due()
+
+    up, stop = (
+        observed(seen("app", running())),
+        Stop(asked_ns=START, deadline_ns=START, grace_seconds=1, reason="Killing"),
+    )
+    assert due(pod(), up) is None
+    first = due(CACHE, up)
+    assert first is not None and START <= first < START + 10 * 10**9
+    assert due(CACHE, up) == first
+    assert due(CACHE, observed(seen("app", running()), stop=stop)) is None
+    assert due(CACHE, up) is not None
+    over = replace(CACHE, spec=replace(CACHE.spec, restart_policy=NEVER))
+    assert due(over, observed(seen("app", ended()))) is None
 
 
 # What is measured
