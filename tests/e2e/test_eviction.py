@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pyrun.runtime.pods import PodDirectory
-from pyrun.runtime.usage import measure
+from pyrun.runtime.usage import disk_usage, measure
 from tests.e2e.conftest import Cli, eventually
 from tests.e2e.observe import box, init_of
 from tests.e2e.supervision import (
@@ -149,3 +151,16 @@ def _ready(cli: Cli) -> set[str] | None:
     """The uids of both replicas, when both are ready."""
     found = {pod["metadata"]["uid"] for pod in pods_of(cli, "-l", "app=web") if condition(pod, "Ready")}
     return found if len(found) == 2 else None
+
+
+def test_another_file_system_is_not_entered(tmp_path: Path) -> None:
+    below = tmp_path / "below"
+    below.mkdir()
+    before = disk_usage(str(tmp_path))
+    subprocess.run(["mount", "-t", "tmpfs", "none", str(below)], check=True)
+    try:
+        (below / "file").write_bytes(bytes(1 << 20))
+        assert disk_usage(str(below)) >= 1 << 20
+        assert disk_usage(str(tmp_path)) <= before
+    finally:
+        subprocess.run(["umount", str(below)], check=True)
