@@ -36,32 +36,38 @@ if TYPE_CHECKING:
     metavar="DURATION",
     help="How long a container runs until its delays begin anew (10m).",
 )
+@click.option(
+    "--storage-period",
+    envvar="PYRUN_STORAGE_PERIOD",
+    metavar="DURATION",
+    help="How often the storage of Pods that have a limit is measured (10s).",
+)
 @click.pass_obj
 def supervise(
-    application: Application, /, detach: bool, stop: bool, print_unit: bool, **backoff: str | None
+    application: Application, /, detach: bool, stop: bool, print_unit: bool, **durations: str | None
 ) -> int:
-    """Supervise all Pods of this instance: restarts, probes, hooks, deadlines, ReplicaSets.
+    """Supervise all Pods of this instance: restarts, probes, hooks, deadlines, limits of storage, ReplicaSets.
 
     Pods live without it, and it may be killed and started at any time: it goes on where it stopped. Only one
     runs at a time. The annotations pyrun.io/backoff-initial, -max and -reset of a Pod go before the options.
     """
     if detach + stop + print_unit > 1:
         raise InputError("--detach, --stop and --print-unit exclude each other")
-    settings = backoff_settings(backoff)
+    settings, storage_period = backoff_settings(durations), storage_period_ns(durations)
     if print_unit:
-        click.echo(unit_text(application.layout, application.subnet, backoff), nl=False)
+        click.echo(unit_text(application.layout, application.subnet, durations), nl=False)
         return 0
     application.require_root()
     if stop:
         return _stop(application)
     if detach:
-        return _detach(application, backoff)
+        return _detach(application, durations)
     import gc
 
     from pyrun.controllers.supervisor import supervise as run
 
     gc.enable()  # what stays must not grow
-    run(application.host, settings, report)
+    run(application.host, settings, storage_period, report)
     return 0
 
 
@@ -96,6 +102,20 @@ def backoff_settings(given: Mapping[str, str | None]) -> BackoffSettings:
     return BackoffSettings(initial_ns=initial, maximum_ns=longest, reset_ns=reset)
 
 
+def storage_period_ns(given: Mapping[str, str | None]) -> int:
+    """Return how often storage is measured, as the options say. Raises InputError."""
+    from pyrun.cli.durations import parse_duration
+    from pyrun.lifecycle.eviction import PERIOD_NS
+
+    text = given.get("storage_period")
+    period = PERIOD_NS if text is None else int(parse_duration(text) * 1e9)
+    if period <= 0:
+        raise InputError(
+            "storage cannot be measured without a pause", hint="give --storage-period a duration"
+        )
+    return period
+
+
 def _stop(application: Application) -> int:
     from pyrun.controllers.running import stop_supervisor
 
@@ -106,7 +126,7 @@ def _stop(application: Application) -> int:
     return 0
 
 
-def _detach(application: Application, backoff: Mapping[str, str | None]) -> int:
+def _detach(application: Application, durations: Mapping[str, str | None]) -> int:
     from pyrun.cli.supervision import start_supervisor
     from pyrun.controllers.running import supervisor
 
@@ -114,14 +134,14 @@ def _detach(application: Application, backoff: Mapping[str, str | None]) -> int:
     if running is not None:
         click.echo(f"the supervisor runs already, process {running.pid}", err=True)
         return 0
-    for name, text in backoff.items():
+    for name, text in durations.items():
         if text is not None:  # it reads them where this command does
             os.environ[f"PYRUN_{name.upper()}"] = text
     start_supervisor(application)
     return 0
 
 
-def unit_text(layout: Layout, subnet: str, backoff: Mapping[str, str | None]) -> str:
+def unit_text(layout: Layout, subnet: str, durations: Mapping[str, str | None]) -> str:
     """Return a systemd unit that runs the supervisor of an instance.
 
     KillMode=process: only the supervisor itself is ended with its unit, Pods and the workers that make them live
@@ -129,7 +149,7 @@ def unit_text(layout: Layout, subnet: str, backoff: Mapping[str, str | None]) ->
     """
     command = [os.path.abspath(sys.executable), "-P", "-m", "pyrun"]
     command += ["--root", layout.root, "--state", layout.state, "--subnet", subnet, "supervise"]
-    for name, text in backoff.items():
+    for name, text in durations.items():
         command += [f"--{name.replace('_', '-')}", text] if text is not None else []
     return f"""\
 [Unit]

@@ -14,6 +14,7 @@ from pyrun.controllers.execute import Jobs
 from pyrun.controllers.prober import Prober
 from pyrun.controllers.publish import is_ready, publish
 from pyrun.controllers.ranking import PodSummary
+from pyrun.controllers.storage import StorageGuard
 from pyrun.controllers.workers import Failure
 from pyrun.errors import StateError
 from pyrun.lifecycle.actions import Action, RunPostStart, StopContainer, TerminatePod
@@ -45,6 +46,7 @@ class PodUnit:
         self._changed = changed
         self._prober = Prober(context, directory, self.soon)
         self._jobs = Jobs(context.facts, directory)
+        self._storage = StorageGuard(context, directory, self._jobs)
         self._pidfds: dict[str, int] = {}
         self._failures = 0
         self._unreadable = ""
@@ -57,8 +59,10 @@ class PodUnit:
 
     @property
     def terminating(self) -> bool:
-        """Whether its termination was asked for."""
-        return self.observed is not None and self.observed.stop is not None
+        """Whether it is on its way out: to be removed, or to be ended and not there yet."""
+        stop = self.observed.stop if self.observed is not None else None
+        ended = self.status is not None and self.status.phase in (Phase.SUCCEEDED, Phase.FAILED)
+        return stop is not None and (stop.remove or not ended)
 
     def summary(self) -> PodSummary | None:
         """What a controller needs to know of it; None while nothing is known."""
@@ -100,6 +104,7 @@ class PodUnit:
         self.gone = True
         self._context.loop.cancel(("pod", self.uid))
         self._prober.close()
+        self._storage.close()
         for fd in self._pidfds.values():
             self._context.loop.forget(fd)
             os.close(fd)
@@ -130,6 +135,7 @@ class PodUnit:
         self._prober.follow(self.pod, observed)
         published = publish(self._context, self.directory, self.pod, observed)
         self.status, self._ready_since_ns = published.status, published.ready_since_ns
+        self._storage.follow(self.pod, observed, published.status)
         self._changed(self)
 
     def _half_made(self) -> None:

@@ -22,7 +22,7 @@ class PodSummary(Value, frozen=True, kw_only=True):
     """What a controller needs to know of a Pod; times in nanoseconds of CLOCK_MONOTONIC.
 
     `ready_since_ns` counts only while it is `ready`. `restarts` is the largest restart count of its containers.
-    `terminating`: its termination was asked for.
+    `terminating`: it is on its way out; one that was ended and stays is not.
     """
 
     uid: str

@@ -33,7 +33,9 @@ from pyrun.state.events import EventLog
 STORE_CHANGES = Watches.MASK | syscalls.IN_MODIFY
 
 
-def supervise(facts: HostFacts, backoff: BackoffSettings, report: Callable[[str], None]) -> None:
+def supervise(
+    facts: HostFacts, backoff: BackoffSettings, storage_period_ns: int, report: Callable[[str], None]
+) -> None:
     """Look after an instance until SIGTERM or SIGINT. Raises Conflict when another one does already.
 
     1. Take the lock. 2. Clear what belongs to another boot of the kernel. 3. Undo what was left half made.
@@ -42,14 +44,19 @@ def supervise(facts: HostFacts, backoff: BackoffSettings, report: Callable[[str]
     lock = take_lock(facts.layout)
     try:
         with SignalPipe((signal.SIGTERM, signal.SIGINT, signal.SIGHUP)) as signals:
-            _Supervisor(facts, backoff, report, lock).run(signals)
+            _Supervisor(facts, backoff, storage_period_ns, report, lock).run(signals)
     finally:
         os.close(lock)
 
 
 class _Supervisor:
     def __init__(
-        self, facts: HostFacts, backoff: BackoffSettings, report: Callable[[str], None], lock: int
+        self,
+        facts: HostFacts,
+        backoff: BackoffSettings,
+        storage_period_ns: int,
+        report: Callable[[str], None],
+        lock: int,
     ) -> None:
         self._layout = facts.layout
         loop = Loop()
@@ -62,6 +69,7 @@ class _Supervisor:
             backoff=backoff,
             started_ns=loop.clock(),
             report=report,
+            storage_period_ns=storage_period_ns,
         )
         self._units: dict[str, PodUnit] = {}
         self._desired = Desired(self._context, facts.layout.store, self._control_soon)

@@ -68,7 +68,7 @@ class MarkInitialized(Value, frozen=True, kw_only=True, tag=True):
 class TerminatePod(Value, frozen=True, kw_only=True, tag=True):
     """Begin the termination of the Pod, or carry on with it when it has begun.
 
-    `reason` is DeadlineExceeded, or that of the stop that was asked for.
+    `reason` is DeadlineExceeded, Evicted, or that of the stop that was asked for.
     """
 
     grace_seconds: int

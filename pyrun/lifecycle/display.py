@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pyrun.lifecycle.eviction import EVICTED
 from pyrun.spec.status import ContainerStatus, Phase, PodStatus, Terminated
 
 
@@ -13,6 +14,8 @@ def display_status(status: PodStatus, terminating: bool) -> str:
     if initializing and not _holds(status, "Initialized"):
         return initializing
     word = status.reason or str(status.phase.value)
+    if status.reason == EVICTED:
+        return word
     if status.phase is Phase.FAILED:
         return _failed(status.container_statuses) or word
     running = False

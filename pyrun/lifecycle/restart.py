@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 
+from pyrun.lifecycle.eviction import has_storage_limits
 from pyrun.lifecycle.observation import Attempt, Ended
 from pyrun.spec.backoff import BackoffSettings
 from pyrun.spec.pod import Container, Pod, PodSpec, RestartPolicy, RestartRule, RestartRuleAction, is_sidecar
@@ -82,6 +83,7 @@ def needs_supervision(pod: Pod) -> bool:
         or bool(spec.init_containers)
         or spec.active_deadline_seconds is not None
         or bool(pod.metadata.owner_references)
+        or has_storage_limits(spec)
         or any(_needs_supervision(container) for container in spec.containers)
     )
 

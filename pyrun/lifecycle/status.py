@@ -14,8 +14,9 @@ from pyrun.lifecycle.course import (
     is_past,
     live_containers,
 )
-from pyrun.lifecycle.decide import DEADLINE_EXCEEDED, DEADLINE_MESSAGE
-from pyrun.lifecycle.observation import AttemptState, ContainerObservation, HookState, PodObservation
+from pyrun.lifecycle.decide import DEADLINE_EXCEEDED
+from pyrun.lifecycle.eviction import EVICTED
+from pyrun.lifecycle.observation import AttemptState, ContainerObservation, HookState, PodObservation, Stop
 from pyrun.spec.backoff import BackoffSettings
 from pyrun.spec.pod import Container, Pod, PodSpec, is_sidecar
 from pyrun.spec.status import Condition, ContainerStatus, Phase, PodIP, PodStatus
@@ -37,12 +38,12 @@ def pod_status(pod: Pod, observed: PodObservation, settings: BackoffSettings, no
     inits = tuple(container_status(scene, container) for container in spec.init_containers)
     containers = tuple(container_status(scene, container) for container in spec.containers)
     phase = _phase(spec, observed, over)
-    exceeded = phase is Phase.FAILED and _deadline_exceeded(observed)
+    failure = _failure(observed) if phase is Phase.FAILED else None
     return PodStatus(
         phase=phase,
         conditions=tuple(_timed(c, observed) for c in _conditions(spec, observed, phase, inits, containers)),
-        reason=DEADLINE_EXCEEDED if exceeded else "",
-        message=DEADLINE_MESSAGE if exceeded else "",
+        reason=failure.reason if failure is not None else "",
+        message=failure.message if failure is not None else "",
         pod_ip=observed.address,
         pod_ips=(PodIP(ip=observed.address),) if observed.address else (),
         start_time=observed.created_at,
@@ -66,8 +67,10 @@ def transitions(status: PodStatus, known: Transitions, at: str, now: int) -> Tra
     return tuple(found)
 
 
-def _deadline_exceeded(observed: PodObservation) -> bool:
-    return observed.stop is not None and observed.stop.reason == DEADLINE_EXCEEDED
+def _failure(observed: PodObservation) -> Stop | None:
+    """The termination that makes a Pod a failed one, however its containers end; None without one."""
+    stop = observed.stop
+    return stop if stop is not None and stop.reason in (DEADLINE_EXCEEDED, EVICTED) else None
 
 
 def _phase(spec: PodSpec, observed: PodObservation, over: bool) -> Phase:
@@ -75,7 +78,7 @@ def _phase(spec: PodSpec, observed: PodObservation, over: bool) -> Phase:
     if over and not live_containers(spec, observed):
         ends = [seen.latest.ended if seen.latest is not None else None for seen in applications]
         well = all(end is not None and end.exit_code == 0 for end in ends)
-        failed = _deadline_exceeded(observed) or init_has_failed(spec, observed) or not well
+        failed = _failure(observed) is not None or init_has_failed(spec, observed) or not well
         return Phase.FAILED if failed else Phase.SUCCEEDED
     return Phase.RUNNING if all(_was_set_up(seen) for seen in applications) else Phase.PENDING
 

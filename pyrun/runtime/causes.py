@@ -77,7 +77,7 @@ def _not_here(history: History) -> Verdict | None:
     if history.pod is not None or status is None:
         return None
     if status.phase in (Phase.SUCCEEDED, Phase.FAILED):
-        why = f" ({status.reason}: {status.message})" if status.reason else ""
+        why = f" ({status.reason}: {status.message.rstrip('. ')})" if status.reason else ""
         text = f"Pod {history.name} has come to its end, {status.phase.value}{why}, and is not made again"
         return Verdict(sentence(text), f"pyrun get pod {history.name} -o yaml")
     why = f": {status.message}" if status.message else ""
@@ -91,7 +91,7 @@ def _gone(history: History) -> Verdict | None:
         return None
     removal = (
         history.last_event("", Reason.REMOVED, Reason.SUCCESSFUL_DELETE)
-        or history.last_event("", Reason.KILLING, Reason.DEADLINE_EXCEEDED)
+        or history.last_event("", Reason.KILLING, Reason.DEADLINE_EXCEEDED, Reason.EVICTED)
         or history.events[-1]
     )
     before = next(
@@ -114,6 +114,17 @@ def _deadline(history: History) -> Verdict | None:
     limit = history.pod.spec.active_deadline_seconds if history.pod is not None else None
     return Verdict(
         f"Pod {history.name} was ended because it was active for longer than its activeDeadlineSeconds, {limit} s.",
+        f"pyrun logs {history.name}{log_choice(history)}",
+    )
+
+
+def _evicted(history: History) -> Verdict | None:
+    """It took more of the disk than its limits allow."""
+    stop = history.observed.stop if history.observed is not None else None
+    if stop is None or stop.reason != Reason.EVICTED:
+        return None
+    return Verdict(
+        sentence(f"Pod {history.name} was evicted: {stop.message.rstrip()}"),
         f"pyrun logs {history.name}{log_choice(history)}",
     )
 
@@ -367,6 +378,7 @@ RULES: tuple[Rule, ...] = (
     _not_here,
     _gone,
     _deadline,
+    _evicted,
     _terminating,
     _paused,
     _cannot_start,

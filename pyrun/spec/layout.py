@@ -83,9 +83,13 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
         """The gate, control socket and records of one attempt of a container."""
         return f"{self.pod_state(uid)}/containers/{name}/{attempt}"
 
+    def container_layers(self, uid: str, name: str) -> str:
+        """The directory of the writable layers of all attempts of a container."""
+        return f"{self.pod_root(uid)}/containers/{name}"
+
     def container_root(self, uid: str, name: str, attempt: int) -> str:
         """The writable layer of one attempt of a container."""
-        return f"{self.pod_root(uid)}/containers/{name}/{attempt}"
+        return f"{self.container_layers(uid, name)}/{attempt}"
 
     def termination_log(self, uid: str, name: str, attempt: int) -> str:
         """The file that an attempt of a container writes its last words to."""

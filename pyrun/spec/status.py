@@ -88,7 +88,7 @@ class PodIP(KubernetesValue, frozen=True, kw_only=True):
 
 
 class PodStatus(KubernetesValue, frozen=True, kw_only=True):
-    """A Pod as it is now. `reason` and `message` say why a whole Pod failed (DeadlineExceeded)."""
+    """A Pod as it is now. `reason` and `message` say why a whole Pod failed (DeadlineExceeded, Evicted)."""
 
     phase: Phase
     conditions: tuple[Condition, ...]

@@ -52,6 +52,7 @@ class Reason(enum.StrEnum):
     OOM_KILLING = "OOMKilling"
     MONITOR_LOST = "MonitorLost"
     DEADLINE_EXCEEDED = "DeadlineExceeded"
+    EVICTED = "Evicted"
     REMOVED = "Removed"
     SUCCESSFUL_CREATE = "SuccessfulCreate"
     SUCCESSFUL_DELETE = "SuccessfulDelete"
@@ -72,6 +73,7 @@ WARNINGS = frozenset(
         Reason.OOM_KILLING,
         Reason.MONITOR_LOST,
         Reason.DEADLINE_EXCEEDED,
+        Reason.EVICTED,
         Reason.FAILED_CREATE,
         Reason.FAILED_DELETE,
     }

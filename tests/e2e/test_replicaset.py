@@ -81,7 +81,9 @@ def test_an_extra_one_is_adopted_and_taken_away(cli: Cli) -> None:
     with supervising(cli):
         apply(cli, replica_set(cli, 2))
         first = uids(ready(cli, 2))
-        text = json.loads(manifest(cli, box("exec sleep 100000"), name="extra"))
+        text = json.loads(
+            manifest(cli, box("exec sleep 100000"), name="extra", terminationGracePeriodSeconds=0)
+        )
         text["metadata"]["labels"] = {"app": "web"}
         cli.create(json.dumps(text))
         eventually(lambda: uids(pods_of(cli)) == first, 30)

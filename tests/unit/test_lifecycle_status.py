@@ -171,13 +171,14 @@ def test_a_pod_that_restarts_a_container_goes_on_running(latest: Attempt) -> Non
 
 
 def test_a_pod_past_its_deadline_has_failed_once_nothing_runs() -> None:
-    exceeded = replace(STOP, reason="DeadlineExceeded")
+    message = "Pod was active on the node longer than the specified deadline"
+    exceeded = replace(STOP, reason="DeadlineExceeded", message=message)
     going = status(pod(), observed(UP, stop=exceeded))
     assert (going.phase, going.reason) == (RUNNING, "")
     gone = status(pod(), observed(seen("app", ended()), stop=exceeded))
     assert (gone.phase, gone.reason) == (FAILED, "DeadlineExceeded")
     assert display_status(gone, terminating=True) == "DeadlineExceeded"
-    assert gone.message == "Pod was active on the node longer than the specified deadline"
+    assert gone.message == message
 
 
 def test_a_crashed_sidecar_shows_beside_a_ready_application() -> None:

@@ -283,6 +283,18 @@ CASES = {
         "Pod web was ended because it was active for longer than its activeDeadlineSeconds, 60 s.",
         "pyrun logs web",
     ),
+    "evicted": (
+        history(
+            one(attempt(0, end=ended(137, signal=9))),
+            phase=Phase.FAILED,
+            status_reason="Evicted",
+            stop=Stop(
+                asked_ns=0, deadline_ns=1, grace_seconds=1, reason="Evicted", message="It wrote too much. "
+            ),
+        ),
+        "Pod web was evicted: It wrote too much.",
+        "pyrun logs web",
+    ),
     "finished well": (
         history(one(attempt(0, end=ended(0))), phase=Phase.SUCCEEDED),
         "Pod web has finished well: every container ended with exit code 0.",
