@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -113,6 +115,24 @@ def test_it_is_made_again_after_its_end(scope: str, tmp_path: Path) -> None:
         only.apply(Results())
         only.undo()
     assert len(calls(tmp_path)) == 3
+
+
+def test_a_holder_that_was_killed_is_replaced_in_a_scope_that_others_keep(scope: str, tmp_path: Path) -> None:
+    lease(scope, "one").apply(Results())
+    with subprocess.Popen(["sleep", "1000"]) as other:
+        os.mkdir(f"{scope}/pyrun-other")
+        files.write(f"{scope}/pyrun-other", "cgroup.procs", str(other.pid))
+        (holder,) = files.processes(f"{scope}/init")
+        os.kill(holder, signal.SIGKILL)
+        os.waitpid(holder, 0)
+        lease(scope, "two").apply(Results())
+        (replaced,) = files.processes(f"{scope}/init")
+        assert replaced != holder and len(calls(tmp_path)) == 1
+        other.kill()
+    os.rmdir(f"{scope}/pyrun-other")
+    lease(scope, "one").undo()
+    lease(scope, "two").undo()
+    assert not os.path.exists(scope)
 
 
 def test_a_holder_that_was_killed_is_replaced(scope: str, tmp_path: Path) -> None:
