@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 from pyrun.cgroups import files
 from pyrun.cgroups.delegation import INIT_LEAF, SCOPE
+from pyrun.cgroups.group import is_populated
 from pyrun.errors import PyrunError, Unsupported
 from pyrun.kernel.operation import Operation, Results
 from pyrun.kernel.proc import read_text
@@ -36,7 +37,9 @@ class EnsureScope(Operation, frozen=True, tag=True):
 
     def apply(self, results: Results) -> None:
         with self._locked():
-            if not files.processes(f"{self.parent}/{INIT_LEAF}"):
+            if is_populated(self.parent) and not files.processes(f"{self.parent}/{INIT_LEAF}"):
+                self._hold(self._spawn((self.program,)))  # Pods are there, the one that held it was killed
+            elif not is_populated(self.parent):
                 self._start()
             os.makedirs(self._lease(), exist_ok=True)
 
@@ -71,7 +74,7 @@ class EnsureScope(Operation, frozen=True, tag=True):
         _wait_until_gone(self.parent)
         said = os.memfd_create("systemd-run")
         try:
-            pid = self._spawn(said)
+            pid = self._spawn(self._command(), said)
             deadline = time.monotonic() + _TIMEOUT
             while not self._holds(pid):
                 ended, _ = os.waitpid(pid, os.WNOHANG)
@@ -84,16 +87,19 @@ class EnsureScope(Operation, frozen=True, tag=True):
                 time.sleep(_POLL)
         finally:
             os.close(said)
+        self._hold(pid)
+
+    def _hold(self, pid: int) -> None:
+        """Let a process hold the scope, from a leaf: the scope itself must have none."""
         os.makedirs(f"{self.parent}/{INIT_LEAF}", exist_ok=True)
         files.write(f"{self.parent}/{INIT_LEAF}", "cgroup.procs", str(pid))
 
-    def _spawn(self, said: int) -> int:
+    def _spawn(self, command: tuple[str, ...], said: int = 0) -> int:
+        """Start a process in a session of its own; `said` gets what it complains about, by default nobody."""
         null = (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDWR, 0)
         actions = [null, (os.POSIX_SPAWN_DUP2, 0, 1), (os.POSIX_SPAWN_DUP2, said, 2)]
         try:
-            return os.posix_spawnp(
-                "systemd-run", self._command(), os.environ, file_actions=actions, setsid=True
-            )
+            return os.posix_spawnp(command[0], command, os.environ, file_actions=actions, setsid=True)
         except FileNotFoundError:
             raise Unsupported(
                 "systemd-run is not installed, and without it systemd delegates no part of its cgroup tree",
