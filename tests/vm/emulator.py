@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from tests.vm.build import ISOLATED, log, sources
-from tests.vm.image import locked
+from tests.vm.image import locked, remove_old
 
 SUITE = "trixie"
 LIBRARIES = "usr/lib/x86_64-linux-gnu"
@@ -32,12 +32,12 @@ def emulator(cache: Path) -> Emulator:
     root = directory / "root"
     with locked(cache / "qemu.lock"):
         if not (directory / "ok").exists():
-            for old in cache.glob("qemu-*"):
-                shutil.rmtree(old)
+            remove_old(cache, "qemu")
+            shutil.rmtree(directory, ignore_errors=True)
             directory.mkdir(parents=True)
             wanted = ("--mode=root", "--variant=extract", "--include=qemu-system-x86")
             log(directory, [*ISOLATED, "mmdebstrap", *wanted, SUITE, str(root), *sources(SUITE)], {})
-            (directory / "ok").touch()
+        (directory / "ok").touch()
     linker = root / LIBRARIES / "ld-linux-x86-64.so.2"
     firmware = (word for path in FIRMWARE for word in ("-L", str(root / path)))
     program = root / "usr/bin/qemu-system-x86_64"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
+import os
 import shutil
 import subprocess
 import time
@@ -18,6 +19,8 @@ from pathlib import Path
 from tests.vm.build import VmError, build, key
 
 SUITES = ("trixie", "bookworm")
+UNUSED = 7 * 86400.0
+"""Seconds after which an image is no longer kept."""
 IN_THE_GUEST = (
     "env",
     "-i",
@@ -84,14 +87,24 @@ def image(suite: str, cache: Path) -> Image:
     directory = cache / f"{suite}-{key(suite)}"
     with locked(cache / f"{suite}.lock"):
         if not (directory / "ok").exists():
-            for old in cache.glob(f"{suite}-*"):
-                shutil.rmtree(old)
+            remove_old(cache, suite)
+            shutil.rmtree(directory, ignore_errors=True)
             started = time.monotonic()
             print(f"building the {suite} guest, once; log in {directory}/log", flush=True)
             build(suite, directory)
             (directory / "ok").touch()
             print(f"built in {time.monotonic() - started:.0f} s", flush=True)
+        os.utime(directory / "ok")
     return Image(directory)
+
+
+def remove_old(cache: Path, name: str) -> None:
+    """Remove what has not been used for a week; another tree of the same user may need another image."""
+    for old in cache.glob(f"{name}-*"):
+        mark = old / "ok"
+        used = mark.stat().st_mtime if mark.exists() else old.stat().st_mtime
+        if time.time() - used > UNUSED:
+            shutil.rmtree(old)
 
 
 @contextlib.contextmanager
