@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import msgspec
 
@@ -23,8 +23,8 @@ class LabPod(msgspec.Struct, frozen=True):
     """A Pod of the lab that is whole."""
 
     directory: PodDirectory
+    name: str
     pause: kernel.Process
-    cgroup: str
 
     def init(self, container: str) -> kernel.Process | None:
         """The main process of a container; None when it has ended or was never made."""
@@ -60,13 +60,15 @@ def _group_of(process: kernel.Process) -> str:
 
 def find(scene: Scene, name: str) -> LabPod | None:
     """Return a Pod of the exercise by its name, None when there is none that is whole and has its pause."""
+    return next((pod for pod in whole(scene) if pod.name == name), None)
+
+
+def whole(scene: Scene) -> Iterator[LabPod]:
+    """Yield the Pods of the exercise that are whole and have their pause."""
     for directory in of_exercise(scene):
         record, sandbox = directory.record(), directory.sandbox()
-        if record is None or sandbox is None or record.pod.metadata.name != name:
-            continue
-        if directory.complete and sandbox.pause.alive():
-            return LabPod(directory, kernel.Process(sandbox.pause.pid), sandbox.facts.cgroup)
-    return None
+        if record is not None and sandbox is not None and directory.complete and sandbox.pause.alive():
+            yield LabPod(directory, record.pod.metadata.name, kernel.Process(sandbox.pause.pid))
 
 
 def of_exercise(scene: Scene) -> tuple[PodDirectory, ...]:
