@@ -1,6 +1,9 @@
 # make demo   watch a real Pod being built, run and used
 # make test   run everything this machine can run
-# Both install what they need first (Debian packages, a virtual environment, the compiled parts, the images)
+# make vm-test   run, in a virtual machine, the tests that need what this machine may not have
+#                (SUITE=trixie|bookworm, INIT=tiny|systemd, ARGS=for pytest); make vm-test-all runs all tests there
+# make vm-shell  a shell in that machine
+# All install what they need first (Debian packages, a virtual environment, the compiled parts, the images)
 # and are quick when all is there.
 
 SHELL := /bin/sh
@@ -20,8 +23,15 @@ RUN_PACKAGES := iproute2 libnftables1 nftables skopeo zstd
 IMAGE_PACKAGES := busybox-static mmdebstrap
 DEMO_PACKAGES := curl
 TEST_PACKAGES := docker-registry fish procps strace util-linux zsh
+VM_PACKAGES := e2fsprogs git mmdebstrap qemu-system-x86 util-linux
 
-.PHONY: all demo test install-packages build images clean
+# The virtual machine: which Debian and which init; with fewer processors it takes less, and longer.
+SUITE ?= trixie
+INIT ?= systemd
+VM_PROCESSORS ?= 2
+VM_RESULTS ?= .cache/vm-results/$(SUITE)-$(INIT)
+
+.PHONY: all demo test vm-test vm-test-all vm-shell guest-part print-packages build images clean
 
 all: build
 
@@ -30,6 +40,26 @@ demo: build images $(STAMPS)/demo-packages
 
 test: build images $(STAMPS)/demo-packages $(STAMPS)/test-packages $(STAMPS)/test-tools
 	$(SUDO) env PYRUN_TEST_IMAGES="$(CURDIR)/$(IMAGES)" $(VENV)/bin/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+
+VM = $(SUDO) env PYRUN_TEST_IMAGES="$(CURDIR)/$(IMAGES)" PYRUN_VM_KVM="$$PYRUN_VM_KVM" \
+     $(PYTHON) tests/vm/run --suite $(SUITE) --init $(INIT) --smp $(VM_PROCESSORS)
+# A test of a few seconds may take minutes where every instruction is emulated.
+VM_PYTEST = --results $(VM_RESULTS) -- python -m pytest -n $(VM_PROCESSORS) --dist worksteal --timeout 1200 \
+            -p no:cacheprovider --junitxml /results/junit.xml
+
+vm-test: images $(STAMPS)/vm-packages
+	$(VM) $(VM_PYTEST) --only-requires guest $(ARGS)
+
+vm-test-all: images $(STAMPS)/vm-packages
+	$(VM) --timeout 7200 $(VM_PYTEST) $(ARGS)
+
+vm-shell: images $(STAMPS)/vm-packages
+	$(VM) --timeout 0 --shell
+
+# Everything the guest is there for, on both kernels. Under systemd nothing of it may be skipped.
+guest-part:
+	$(MAKE) vm-test SUITE=trixie INIT=systemd
+	$(MAKE) vm-test SUITE=bookworm INIT=tiny
 
 build: $(STAMPS)/build
 
@@ -57,6 +87,13 @@ $(STAMPS)/demo-packages: Makefile
 # Debian's docker-registry starts itself as a service where there is an init system; the tests start their own.
 $(STAMPS)/test-packages: Makefile
 	$(call need,$(TEST_PACKAGES))
+
+$(STAMPS)/vm-packages: Makefile
+	$(call need,$(VM_PACKAGES))
+
+# What a machine needs to build, run and test pyrun; the guest has it from the start.
+print-packages:
+	@echo $(BUILD_PACKAGES) $(RUN_PACKAGES) busybox-static $(DEMO_PACKAGES) $(TEST_PACKAGES)
 
 $(STAMPS)/venv: $(STAMPS)/build-packages pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -9,12 +9,51 @@ into the mount table of an ordinary host leaks into this one.
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
-from tests.probes import PROBES
+from tests.probes import GUEST_WORDS, PROBES
 
 MS_SHARED = 1 << 20
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let a run be only of the tests that need something of the machine."""
+    parser.addoption(
+        "--only-requires",
+        default="",
+        metavar="WORDS",
+        help=f"only tests that require one of these words; 'guest' stands for {' '.join(GUEST_WORDS)}",
+    )
+
+
+def wanted_words(config: pytest.Config) -> frozenset[str]:
+    """Return the words of --only-requires."""
+    given = config.getoption("--only-requires").split()
+    return frozenset(word for name in given for word in (GUEST_WORDS if name == "guest" else (name,)))
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Do not even import a file that mentions none of the words: importing all takes minutes in the guest."""
+    words = wanted_words(config)
+    if not words or not collection_path.name.startswith("test_"):
+        return None
+    text = collection_path.read_text()
+    return None if any(f'"{word}"' in text for word in words) else True
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep the tests that --only-requires asks for."""
+    if words := wanted_words(config):
+        left_out = [item for item in items if not words & set(required_words(item))]
+        items[:] = [item for item in items if words & set(required_words(item))]
+        config.hook.pytest_deselected(items=left_out)
+
+
+def required_words(item: pytest.Item) -> list[str]:
+    """Return what a test requires of the machine."""
+    return [word for marker in item.iter_markers("requires") for word in marker.args]
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -41,7 +80,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
     With PYRUN_MUST_WORK=1 a skip becomes a failure, so that a run cannot be green by skipping.
     """
-    words = [word for marker in item.iter_markers("requires") for word in marker.args]
+    words = required_words(item)
     if words and (reason := item.config.stash.get(_NO_NETWORK, None)):
         pytest.skip(reason)
     for word in words:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from pyrun.cgroups.files import unified_mount
+from pyrun.cgroups.delegation import find_place
 from pyrun.spec.layout import Layout
 
 PATIENCE = 5.0 * float(os.environ.get("PYRUN_TEST_SLOW", "1"))
@@ -72,7 +72,7 @@ def _lines(*command: str, stdin: str = "") -> list[str]:
 
 
 def _cgroups(layout: Layout) -> Iterator[str]:
-    for path, _, _ in os.walk(layout.cgroup_prefix(unified_mount())):
+    for path, _, _ in os.walk(layout.cgroup_prefix(find_place().parent)):
         yield path
 
 

@@ -13,6 +13,9 @@ import sys
 from collections.abc import Callable
 
 PROBES: dict[str, Callable[[], str | None]] = {}
+GUEST_WORDS = ("cgroup_controllers", "pressure", "systemd", "disposable")
+"""What the guest of tests/vm always has, and the machine at hand perhaps not."""
+CONTROLLERS = ("cpu", "memory", "pids", "io")
 
 
 def probe(function: Callable[[], str | None]) -> Callable[[], str | None]:
@@ -48,6 +51,51 @@ def cgroup_v2() -> str | None:
         "os.mkdir(path)\n"
         "group.remove(path)\n"
     )
+
+
+@probe
+def cgroup_controllers() -> str | None:
+    """Whether groups below the root of the unified hierarchy can have the controllers that limits need."""
+    return cgroup_v2() or _try(
+        "import os, sys\n"
+        "from pyrun.cgroups import files, group\n"
+        "root = files.unified_mount()\n"
+        f"needed = set({CONTROLLERS!r})\n"
+        "missing = sorted(needed - set(files.controllers(root)))\n"
+        "if missing: sys.exit('the unified hierarchy has no controller ' + ', '.join(missing))\n"
+        "for name in needed - set(files.read(root, 'cgroup.subtree_control').split()):\n"
+        "    files.write(root, 'cgroup.subtree_control', '+' + name)\n"
+        "path = f'{root}/pyrun-probe-{os.getpid()}'\n"
+        "os.mkdir(path)\n"
+        "try:\n"
+        "    for name in ('cpu.max', 'memory.max', 'pids.max', 'io.max'): files.read(path, name)\n"
+        "finally: group.remove(path)\n"
+    )
+
+
+@probe
+def pressure() -> str | None:
+    """Whether the kernel measures pressure (PSI), of the machine and of a group."""
+    return cgroup_v2() or _try(
+        "import os\n"
+        "from pyrun.cgroups import files, group\n"
+        "path = f'{files.unified_mount()}/pyrun-probe-{os.getpid()}'\n"
+        "os.mkdir(path)\n"
+        "try: open('/proc/pressure/memory').read(), files.read(path, 'memory.pressure')\n"
+        "finally: group.remove(path)\n"
+    )
+
+
+@probe
+def systemd() -> str | None:
+    """Whether systemd is PID 1."""
+    return None if os.path.isdir("/run/systemd/system") else "PID 1 is not systemd"
+
+
+@probe
+def disposable() -> str | None:
+    """Whether this machine may be changed for good: only the guest of tests/vm says so of itself."""
+    return None if os.environ.get("PYRUN_TEST_DISPOSABLE") == "1" else "this machine is to be kept as it is"
 
 
 @probe

@@ -30,11 +30,33 @@ def write(group: str, name: str, data: str) -> None:
         os.close(fd)
 
 
+def find(group: str, name: str) -> str | None:
+    """Return the text of a file of a group; None when the group is gone, or has no such file, or it says nothing.
+
+    A pressure file says nothing where the kernel was booted with psi=0 (EOPNOTSUPP).
+    """
+    try:
+        return read(group, name)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENODEV, errno.EOPNOTSUPP):
+            return None
+        raise
+
+
+def keyed(text: str) -> dict[str, int]:
+    """Return the numbers of a flat keyed file (`KEY VALUE` a line)."""
+    return {key: int(value) for key, value in (line.split() for line in text.splitlines())}
+
+
+def number(group: str, name: str) -> int | None:
+    """Return the one number of a file; None when there is none, or when it says `max`."""
+    text = (find(group, name) or "max").strip()
+    return None if text == "max" else int(text)
+
+
 def events(group: str) -> dict[str, int]:
     """Return cgroup.events as numbers: `populated` and `frozen`."""
-    return {
-        key: int(value) for key, value in (line.split() for line in read(group, "cgroup.events").splitlines())
-    }
+    return keyed(read(group, "cgroup.events"))
 
 
 def processes(group: str) -> tuple[int, ...]:
@@ -57,6 +79,11 @@ def unified_mount() -> str:
     )
 
 
-def controllers(mount: str) -> tuple[str, ...]:
-    """Return the controllers of the hierarchy; few or none where cgroup v1 holds them."""
-    return tuple(read(mount, "cgroup.controllers").split())
+def controllers(group: str) -> tuple[str, ...]:
+    """Return the controllers that a group has; of the root, few or none where cgroup v1 holds them."""
+    return tuple(read(group, "cgroup.controllers").split())
+
+
+def enabled(group: str) -> tuple[str, ...]:
+    """Return the controllers that the children of a group have."""
+    return tuple(read(group, "cgroup.subtree_control").split())

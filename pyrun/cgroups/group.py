@@ -9,7 +9,7 @@ import select
 import time
 
 from pyrun.cgroups import files
-from pyrun.errors import PyrunError, Unsupported
+from pyrun.errors import Conflict, PyrunError, Unsupported
 from pyrun.kernel.operation import Operation, Results
 
 REMOVAL_TIMEOUT = 5.0
@@ -17,9 +17,10 @@ REMOVAL_TIMEOUT = 5.0
 
 
 class CreateCgroup(Operation, frozen=True, tag=True):
-    """Make a group below `prefix`, which all Pods of an instance share and the last one removes.
+    """Make a group below `prefix`, which all Pods of an instance share and the last one removes; `name` may be a path.
 
-    Undo kills what is in the group and below it, waits until it is empty and removes it, deepest first.
+    Undo kills what is in the group and below it, waits until it is empty and removes it, deepest first; then the
+    prefix and what lies between, when no other group is there.
     """
 
     prefix: str
@@ -34,16 +35,53 @@ class CreateCgroup(Operation, frozen=True, tag=True):
 
     def apply(self, results: Results) -> None:
         while True:
-            os.makedirs(self.prefix, exist_ok=True)
-            # Between the two calls the last Pod may have gone, and the shared prefix with it.
+            os.makedirs(os.path.dirname(self.path), exist_ok=True)
+            # Between the two calls the last Pod may have gone, and what it shared with it.
             with contextlib.suppress(FileNotFoundError):
                 os.mkdir(self.path)
                 return
 
     def undo(self) -> None:
         remove(self.path)
+        parent = self.path
         with contextlib.suppress(OSError):  # not empty: other groups live there
-            os.rmdir(self.prefix)
+            while parent != self.prefix:
+                parent = os.path.dirname(parent)
+                os.rmdir(parent)
+
+
+class CreateLeaf(Operation, frozen=True, tag=True):
+    """Make a group for processes in the group of a Pod. Undo is that of CreateCgroup.
+
+    Raises Conflict when the Pod's group has gone, or is frozen: who is born in it would never begin.
+    """
+
+    parent: str
+    name: str
+
+    @property
+    def path(self) -> str:
+        return f"{self.parent}/{self.name}"
+
+    def describe(self) -> str:
+        return f"mkdir {self.path}"
+
+    def apply(self, results: Results) -> None:
+        try:
+            os.mkdir(self.path)
+        except FileNotFoundError:
+            raise Conflict(
+                f"the cgroup {self.parent} has gone",
+                hint="somebody else has removed it; remove the Pod: pyrun pod rm -f",
+            ) from None
+        if files.events(self.path).get("frozen", 0):
+            raise Conflict(
+                f"the cgroup {self.parent} is frozen, and what is started in it would not run",
+                hint=f"somebody has frozen it, or a group above; thaw it: echo 0 > {self.parent}/cgroup.freeze",
+            )
+
+    def undo(self) -> None:
+        remove(self.path)
 
 
 def kill(group: str) -> None:
@@ -136,10 +174,17 @@ def thaw(group: str) -> None:
 
 def is_frozen(group: str) -> bool:
     """Whether the group is frozen; a group that is gone is not."""
+    return (files.find(group, "cgroup.freeze") or "").strip() == "1"
+
+
+def stands_still(group: str) -> bool:
+    """Whether all in the group is frozen, by itself or by a group above; a group that is gone does not."""
     try:
-        return files.read(group, "cgroup.freeze").strip() == "1"
-    except FileNotFoundError:
-        return False
+        return files.events(group).get("frozen", 0) == 1
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENODEV):
+            return False
+        raise
 
 
 def is_populated(group: str) -> bool:

@@ -12,6 +12,7 @@ from pyrun.cli.manifests import read_text
 from pyrun.errors import Conflict, InputError, NotFound
 
 if TYPE_CHECKING:
+    from pyrun.manifest import KubernetesObject
     from pyrun.manifest.scalars import Value
 
 SET_BY_SYSTEM = frozenset(
@@ -33,8 +34,9 @@ SET_BY_SYSTEM = frozenset(
 @click.command()
 @click.option("-f", "--filename", "file", required=True, metavar="FILE", help="Manifest; - is stdin.")
 @click.option("--no-supervise", is_flag=True, help="Start no supervisor, if none runs.")
+@click.option("--best-effort", is_flag=True, help="Run Pods without limits that this host cannot give.")
 @click.pass_obj
-def apply(application: Application, file: str, no_supervise: bool) -> None:
+def apply(application: Application, file: str, no_supervise: bool, best_effort: bool) -> None:
     """Make the Pods and ReplicaSets of a manifest what shall be; the supervisor makes it so, and keeps it.
 
     Starts the supervisor when it does not run. What is removed from the manifest is not deleted.
@@ -49,6 +51,8 @@ def apply(application: Application, file: str, no_supervise: bool) -> None:
     text, source = read_text(file)
     desired = []
     for given, read in load_given(text, source):
+        if best_effort:
+            given, read = taking_what_there_is(given)  # noqa: PLW2901
         if not read.metadata.name:
             raise InputError(
                 f"{source}: generateName cannot be applied", hint="give a name, or use pyrun pod create"
@@ -63,6 +67,22 @@ def apply(application: Application, file: str, no_supervise: bool) -> None:
             word = next(kind.value for kind in Kind if kind.kubernetes == wanted.key.kind)
             click.echo(f"{word}/{wanted.key.name} {applied.outcome.value}")
     supervise_if_wanted(application, not no_supervise)
+
+
+def taking_what_there_is(given: Value) -> tuple[Value, KubernetesObject]:
+    """Return an object whose Pods run without limits that the host cannot give, as given and as read."""
+    from pyrun.manifest import read_object
+    from pyrun.spec.annotations import BEST_EFFORT
+
+    def annotated(value: Value, path: tuple[str, ...]) -> dict[str, Value]:
+        known = value if isinstance(value, dict) else {}
+        if not path:
+            return known | {BEST_EFFORT: "true"}
+        return known | {path[0]: annotated(known.get(path[0]), path[1:])}
+
+    template = isinstance(given, dict) and given.get("kind") == "ReplicaSet"
+    changed = annotated(given, (*(("spec", "template") if template else ()), "metadata", "annotations"))
+    return changed, read_object(changed)
 
 
 def as_wished(given: Value) -> Value:

@@ -81,3 +81,36 @@ def variables(given: tuple[str, ...]) -> tuple[str, ...]:
         elif name in os.environ:
             found.append(f"{name}={os.environ[name]}")
     return tuple(found)
+
+
+_UNITS = {"b": 0, "k": 10, "m": 20, "g": 30}
+
+
+def memory_limit(text: str) -> int:
+    """Return the bytes of `64m` as container engines mean it (binary), or of a quantity as Kubernetes does.
+
+    Raises InputError.
+    """
+    if text[:-1].isdecimal() and text[-1:] in _UNITS:
+        return _positive("--memory", text, int(text[:-1]) << _UNITS[text[-1]])
+    return _quantity("--memory", text, 1, "give a size such as 64m, 512Mi or 1g")
+
+
+def cpu_limit(text: str) -> int:
+    """Return thousandths of a CPU. Raises InputError."""
+    return _quantity("--cpus", text, 1000, "give a number such as 0.5 or 2")
+
+
+def _quantity(option: str, text: str, parts: int, hint: str) -> int:
+    from pyrun.spec.quantity import parse_quantity
+
+    try:
+        return _positive(option, text, parse_quantity(text).rounded_up(parts))
+    except ValueError as error:
+        raise InputError(f"{option}: {error}", hint=hint) from None
+
+
+def _positive(option: str, text: str, amount: int) -> int:
+    if not 0 < amount < 2**63:
+        raise InputError(f"{option} {text[:64]} is no limit", hint="give more than zero, and less than 2^63")
+    return amount

@@ -22,16 +22,21 @@ def plan(application: Application, file: str, output: str) -> None:
     """Print the operations a manifest becomes; needs no root, touches nothing, asks nobody.
 
     What is known only when the plan is applied stands in angle brackets. The JSON form is a list of the
-    operations as the journal holds them.
+    operations as the journal holds them. What this host lacks for it is told on stderr.
     """
     from pyrun.cli.pod import read_manifest
-    from pyrun.runtime.plan import plan_pods
+    from pyrun.runtime.host import read_capacity
+    from pyrun.runtime.plan import plan_pods, what_is_missing
 
-    plans = plan_pods(read_manifest(file), application.layout, application.network)
+    plans = plan_pods(
+        read_manifest(file), application.layout, application.network, read_capacity(application.layout)
+    )
     if output == "json":
         print_json([operation for pod in plans for operation in pod.all_operations()])
     else:
         click.echo("\n\n".join(plan_text(pod) for pod in plans))
+    for sentence in what_is_missing(plans):
+        click.echo(f"on this host: {sentence}", err=True)
 
 
 def plan_text(plan: PodPlan) -> str:

@@ -25,6 +25,7 @@ pass_application = click.make_pass_decorator(Application)
     cls=LazyGroup,
     lazy={
         "get": ("pyrun.cli.get:get_pods", "Print Pods; the same as get pods."),
+        "map": ("pyrun.cli.map:map_", "Draw a Pod: its namespaces and who holds them, its cgroups."),
         "why": ("pyrun.cli.why:why", "Say why a Pod is as it is, and what to try next."),
     },
 )
@@ -54,14 +55,17 @@ def read_manifest(file: str) -> tuple[Pod, ...]:
     "--timeout", type=float, default=None, metavar="SECONDS", help="Give up waiting after this time."
 )
 @click.option("--no-supervise", is_flag=True, help="Start no supervisor, even if a Pod needs one.")
+@click.option("--best-effort", is_flag=True, help="Run without limits that this host cannot give.")
 @pass_application
-def create(
+def create(  # noqa: PLR0913 - one parameter an option
     application: Application,
+    *,
     file: str,
     explain: bool,
     wait: str | None,
     timeout: float | None,
     no_supervise: bool,
+    best_effort: bool,
 ) -> int:
     """Make the Pods of a manifest; each whole, or not at all.
 
@@ -75,6 +79,8 @@ def create(
 
     application.require_root()
     pods = read_manifest(file)
+    if best_effort:
+        pods = tuple(_taking_what_there_is(pod) for pod in pods)
     host = application.host
     from pyrun.runtime.create import create_pods
 
@@ -89,6 +95,14 @@ def create(
     if wait is not None:
         return _wait(application, [directory for directory, _ in made], wait, timeout)
     return 0
+
+
+def _taking_what_there_is(pod: Pod) -> Pod:
+    import msgspec
+
+    from pyrun.spec.annotations import with_best_effort
+
+    return msgspec.structs.replace(pod, metadata=with_best_effort(pod.metadata))
 
 
 def _bring_up(application: Application, made: list[tuple[PodDirectory, Pod]]) -> None:

@@ -10,7 +10,7 @@ import click
 
 from pyrun.cli.application import Application
 from pyrun.cli.attach import say_detached
-from pyrun.cli.engine import EngineCommand, as_engine_error, variables
+from pyrun.cli.engine import EngineCommand, as_engine_error, cpu_limit, memory_limit, variables
 from pyrun.errors import InputError, NotFound
 
 if TYPE_CHECKING:
@@ -32,6 +32,12 @@ if TYPE_CHECKING:
 @click.option("--host-network", is_flag=True, help="Use the host's network instead of one of its own.")
 @click.option("--privileged", is_flag=True, help="All capabilities, all devices, nothing masked.")
 @click.option("--read-only", is_flag=True, help="Read-only root file system.")
+@click.option("-m", "--memory", default=None, metavar="SIZE", help="Memory limit: 64m, 512Mi, 1g.")
+@click.option("--cpus", default=None, metavar="N", help="Limit of CPUs: 0.5, 2, 250m.")
+@click.option(
+    "--pids-limit", type=click.IntRange(1), default=None, metavar="N", help="Processes and threads."
+)
+@click.option("--best-effort", is_flag=True, help="Run without limits that this host cannot give.")
 @click.argument("image")
 @click.argument("arguments", nargs=-1, metavar="[CMD...]", type=click.UNPROCESSED)
 @click.pass_context
@@ -51,6 +57,10 @@ def run(  # noqa: PLR0913 - one parameter an option
     host_network: bool,
     privileged: bool,
     read_only: bool,
+    memory: str | None,
+    cpus: str | None,
+    pids_limit: int | None,
+    best_effort: bool,
     image: str,
     arguments: tuple[str, ...],
 ) -> int:
@@ -80,6 +90,10 @@ def run(  # noqa: PLR0913 - one parameter an option
             host_network=host_network,
             privileged=privileged,
             read_only=read_only,
+            memory=None if memory is None else memory_limit(memory),
+            cpu_millis=None if cpus is None else cpu_limit(cpus),
+            pids=pids_limit,
+            best_effort=best_effort,
         )
         return (
             run_detached(application, request, user)

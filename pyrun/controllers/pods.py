@@ -20,13 +20,12 @@ from pyrun.lifecycle.actions import Action, RunPostStart, StopContainer, Termina
 from pyrun.lifecycle.decide import compute_pod_actions
 from pyrun.lifecycle.observation import PodObservation
 from pyrun.runtime.observe import observe
-from pyrun.runtime.pods import PodDirectory, forget_lock
+from pyrun.runtime.pods import PodDirectory, is_locked
 from pyrun.runtime.remove import recover_one
 from pyrun.spec.annotations import backoff_of
 from pyrun.spec.pod import Pod
 from pyrun.spec.status import Phase, PodStatus
 from pyrun.state.events import about_pod
-from pyrun.state.locks import acquire
 
 SECOND = 1_000_000_000
 RETRY_NS = SECOND
@@ -135,20 +134,12 @@ class PodUnit:
 
     def _half_made(self) -> None:
         """Somebody makes it or takes it away right now, or was killed while doing so: then it is undone."""
-        fd = acquire(self.directory.lock_path, 0)
-        if fd is None:
+        if is_locked(self.directory):
             self._later(RETRY_NS)
             self._changed(self)
             return
         directory = self.directory
-        gone = not os.path.isdir(directory.path)
-        if gone:  # just now; looking at its lock has made that anew
-            forget_lock(directory)
-        os.close(fd)
-        if gone:
-            self.soon()
-        else:
-            self._work("pod", lambda: recover_one(directory))
+        self._work("pod", lambda: recover_one(directory))
 
     def _later(self, delay_ns: int) -> None:
         loop = self._context.loop
@@ -201,7 +192,7 @@ class PodUnit:
                 ordered.append(action)
         if not ordered or self._context.workers.busy(("pod", self.uid)):
             return
-        if isinstance(ordered[0], TerminatePod) and self._locked():
+        if isinstance(ordered[0], TerminatePod) and is_locked(self.directory):
             self._later(SECOND // 2)  # a command is at it
             return
         self._work("pod", lambda: self._jobs.run(tuple(ordered)))
@@ -210,13 +201,6 @@ class PodUnit:
         name = f"{type(action).__name__}/{action.container}/{action.attempt}"
         if not self._context.workers.busy((name, self.uid)):
             self._work(name, lambda: self._jobs.run((action,)))
-
-    def _locked(self) -> bool:
-        fd = acquire(self.directory.lock_path, 0)
-        if fd is None:
-            return True
-        os.close(fd)
-        return False
 
     def _work(self, name: str, job: Callable[[], None]) -> None:
         if not self._context.workers.busy((name, self.uid)):

@@ -45,6 +45,14 @@ def take_lock(layout: Layout) -> int:
     return fd
 
 
+def holds_lock(layout: Layout, fd: int) -> bool:
+    """Whether the lock of an instance is still the file that `fd` has locked."""
+    try:
+        return os.stat(lock_path(layout)).st_ino == os.fstat(fd).st_ino
+    except FileNotFoundError:
+        return False
+
+
 def supervisor(layout: Layout) -> ProcessIdentity | None:
     """Return the process that supervises an instance, None when none does."""
     data = read_if_there(f"{layout.state}/supervisor.json")

@@ -15,7 +15,7 @@ from pyrun.controllers.desired import Desired
 from pyrun.controllers.loop import Loop
 from pyrun.controllers.pods import PodUnit
 from pyrun.controllers.replicasets import ReplicaSets
-from pyrun.controllers.running import take_lock
+from pyrun.controllers.running import holds_lock, take_lock
 from pyrun.controllers.stored_pods import StoredPods
 from pyrun.controllers.watches import Watches
 from pyrun.controllers.workers import Failure, Workers
@@ -68,6 +68,7 @@ class _Supervisor:
         self._stored_pods = StoredPods(self._context, self._desired)
         self._replica_sets = ReplicaSets(self._context, self._desired, self._scan)
         self._stopping = False
+        self._lock = lock
 
     def run(self, signals: SignalPipe) -> None:
         """Clear, adopt, and go on until a signal says that it is enough."""
@@ -75,6 +76,7 @@ class _Supervisor:
         loop.watch(signals.fileno(), lambda: self._on_signal(signals))
         for directory in (self._layout.pods, self._layout.locks, os.path.dirname(self._layout.store)):
             os.makedirs(directory, mode=0o700, exist_ok=True)
+        self._context.watches.add(self._layout.state, self._check_lock)
         self._context.watches.add(self._layout.pods, self._scan_soon)
         self._context.watches.add(os.path.dirname(self._layout.store), self._control_soon, STORE_CHANGES)
         clear_other_boots(self._layout, self._context.report)
@@ -95,6 +97,12 @@ class _Supervisor:
         if failure is not None:
             self._context.report(f"what was left half made could not be undone: {failure.sentence}")
         self._scan()
+
+    def _check_lock(self) -> None:
+        """End when the lock is nobody's any more: the whole state was removed, and another may begin anew."""
+        if not holds_lock(self._layout, self._lock):
+            self._context.report("the state directory was removed; nothing is left to look after")
+            self._stopping = True
 
     # Pods
 

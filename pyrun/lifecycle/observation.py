@@ -120,7 +120,8 @@ class PodObservation(Value, frozen=True, kw_only=True):
     it. `restarting`: all containers were ended to be restarted in place, and it is not initialized again yet.
     `sandbox_ns` is when this sandbox was made and `restarted_ns` when the last restart in place had ended all
     (0: never): attempts that ended before are of an earlier life of the Pod. `condition_times` are the last
-    transitions of conditions, as (type, status, RFC 3339, CLOCK_MONOTONIC ns).
+    transitions of conditions, as (type, status, RFC 3339, CLOCK_MONOTONIC ns). `left_out` are the limits that the host
+    could not give.
     """
 
     uid: str
@@ -136,6 +137,7 @@ class PodObservation(Value, frozen=True, kw_only=True):
     stop: Stop | None = None
     containers: tuple[ContainerObservation, ...] = ()
     condition_times: tuple[tuple[str, str, str, int], ...] = ()
+    left_out: tuple[str, ...] = ()
 
     def container(self, name: str) -> ContainerObservation:
         """The observation of a container; an empty one when nothing is known of it."""

@@ -21,6 +21,7 @@ from pyrun.spec.pod import Container, Pod, PodSpec, is_sidecar
 from pyrun.spec.status import Condition, ContainerStatus, Phase, PodIP, PodStatus
 
 _RESTART_IN_PLACE = "PodRestartInPlace"
+_RESOURCES_APPLIED = "pyrun.io/ResourcesApplied"
 
 Transitions = tuple[tuple[str, str, str, int], ...]
 """Last transitions of conditions: (type, status, RFC 3339, CLOCK_MONOTONIC ns)."""
@@ -104,6 +105,7 @@ def _conditions(
     ready = _containers_ready(phase, (*sidecars, *containers))
     return (
         *_restart_in_place(observed),
+        *_resources_applied(observed),
         _condition("PodReadyToStartContainers", "" if observed.sandbox_alive else "SandboxStopped"),
         _initialized(spec, observed, phase),
         Condition(type="Ready", status=ready.status, reason=ready.reason, message=ready.message),
@@ -122,6 +124,14 @@ def _restart_in_place(observed: PodObservation) -> tuple[Condition, ...]:
     if observed.restarting or observed.restarted_ns:
         return (Condition(type=_RESTART_IN_PLACE, status=str(observed.restarting)),)
     return ()
+
+
+def _resources_applied(observed: PodObservation) -> tuple[Condition, ...]:
+    """The condition of Pods that run without some of their limits."""
+    if not observed.left_out:
+        return ()
+    message = f"runs without limits that this host cannot give: {'; '.join(observed.left_out)}"
+    return (_condition(_RESOURCES_APPLIED, "ControllersMissing", message),)
 
 
 def _initialized(spec: PodSpec, observed: PodObservation, phase: Phase) -> Condition:

@@ -5,14 +5,14 @@ Empty names are passed over, they have been told already. Source: pkg/apis/core/
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
-from pyrun.manifest.names import absolute_path
+from pyrun.manifest.annotations import annotations_fit, backoffs_fit, own_annotations_are_known, settings_fit
 from pyrun.manifest.nearest import did_you_mean
 from pyrun.manifest.reader import Object
-from pyrun.manifest.scalars import quoted
-from pyrun.spec import annotations as own
-from pyrun.spec.pod import Container, Metadata, Pod, PodSpec
+from pyrun.manifest.resources import format_amount
+from pyrun.spec.effective import containers_request
+from pyrun.spec.pod import Container, Pod, PodSpec, RestartPolicy
 from pyrun.spec.probe import (
     HookAction,
     HttpGetAction,
@@ -22,13 +22,8 @@ from pyrun.spec.probe import (
     TcpSocketAction,
     action_name,
 )
-
-MAX_ANNOTATIONS = 256 * 1024
-"""Most bytes that all annotations of an object may take together, keys and values."""
-
-_OFFSETS = (own.TIME_OFFSET_MONOTONIC, own.TIME_OFFSET_BOOTTIME)
-_BACKOFFS = (own.BACKOFF_INITIAL, own.BACKOFF_MAX, own.BACKOFF_RESET)
-_OWN_KEYS = (*_OFFSETS, *_BACKOFFS)
+from pyrun.spec.quoting import quoted
+from pyrun.spec.resources import ResourceRequirements, RestartOnResize, amounts
 
 
 def check_pod(pod: Pod, source: Object) -> None:
@@ -37,9 +32,12 @@ def check_pod(pod: Pod, source: Object) -> None:
     for check in (
         own_annotations_are_known,
         backoffs_fit,
+        settings_fit,
         namespaces_fit,
         volume_names_are_unique,
         container_names_are_unique,
+        pod_resources_fit,
+        resource_references_fit,
     ):
         check(pod, source)
     volumes = {volume.name for volume in pod.spec.volumes}
@@ -47,6 +45,7 @@ def check_pod(pod: Pod, source: Object) -> None:
         port_names_are_unique(container, place, source)
         mounts_fit(container, volumes, place, source)
         ports_exist(container, place, source)
+        resizes_fit(pod.spec, container, place, source)
         sleeps_fit(container, pod.spec.termination_grace_period_seconds, place, source)
 
 
@@ -56,60 +55,6 @@ def places(spec: PodSpec) -> Iterator[tuple[str, Container]]:
         yield f"spec.initContainers[{i}]", container
     for i, container in enumerate(spec.containers):
         yield f"spec.containers[{i}]", container
-
-
-def annotations_fit(metadata: Metadata, source: Object) -> None:
-    """All annotations together have a largest size."""
-    pairs = metadata.annotations.items()
-    size = sum(len(part.encode()) for pair in pairs for part in pair)
-    if size > MAX_ANNOTATIONS:
-        source.complain(
-            "metadata.annotations", f"take {size} bytes together, at most {MAX_ANNOTATIONS} may be"
-        )
-
-
-def own_annotations_are_known(pod: Pod, source: Object) -> None:
-    """Annotations in pyrun's own domain are known, and their values are what they must be."""
-    containers = [container.name for container in pod.spec.all_containers()]
-    known = (*_OWN_KEYS, *(f"{own.ROOTFS_PREFIX}{name}" for name in containers))
-    for key, value in pod.metadata.annotations.items():
-        wrong: str | None = None
-        if not own.is_ours(key):
-            continue
-        if key in _OFFSETS:
-            wrong = _wrong(own.parse_offset, value)
-        elif key in _BACKOFFS:
-            wrong = _wrong(own.parse_duration, value)
-        elif key in known:
-            wrong = absolute_path(value)
-        elif key.startswith(own.ROOTFS_PREFIX):
-            name = key.removeprefix(own.ROOTFS_PREFIX)
-            wrong = f"no container is named {quoted(name)}{did_you_mean(name, containers)}"
-        else:
-            wrong = f"unknown annotation of pyrun{did_you_mean(key, known)}"
-        if wrong:
-            source.complain(f"metadata.annotations[{key[:320]}]", wrong)
-
-
-def _wrong(parse: Callable[[str], int], text: str) -> str | None:
-    try:
-        parse(text)
-    except ValueError as error:
-        return str(error)
-    return None
-
-
-def backoffs_fit(pod: Pod, source: Object) -> None:
-    """The first delay is not longer than the longest one, where both are given."""
-    given = pod.metadata.annotations
-    initial, longest = given.get(own.BACKOFF_INITIAL), given.get(own.BACKOFF_MAX)
-    if initial is None or longest is None or _wrong(own.parse_duration, initial):
-        return
-    if not _wrong(own.parse_duration, longest) and own.parse_duration(initial) > own.parse_duration(longest):
-        source.complain(
-            f"metadata.annotations[{own.BACKOFF_INITIAL}]",
-            f"{quoted(initial)} is longer than {own.BACKOFF_MAX}, {quoted(longest)}",
-        )
 
 
 def namespaces_fit(pod: Pod, source: Object) -> None:
@@ -126,6 +71,54 @@ def volume_names_are_unique(pod: Pod, source: Object) -> None:
 def container_names_are_unique(pod: Pod, source: Object) -> None:
     """No two containers have one name, init containers among them."""
     _unique({f"{place}.name": container.name for place, container in places(pod.spec)}, source)
+
+
+def pod_resources_fit(pod: Pod, source: Object) -> None:
+    """The resources of a Pod as a whole are not less than what its containers ask for, nor than a limit of one."""
+    own = pod.spec.resources or ResourceRequirements()
+    asked = amounts(containers_request(pod.spec))
+    for field, whole in (("requests", amounts(own.requests)), ("limits", amounts(own.limits))):
+        for name, amount in whole.items():
+            if asked.get(name, 0) > amount:
+                source.complain(
+                    f"spec.resources.{field}[{name}]",
+                    f"{format_amount(name, amount)} is less than the containers ask for together,"
+                    f" {format_amount(name, asked[name])}",
+                )
+    limits = amounts(own.limits)
+    for place, container in places(pod.spec):
+        for name, amount in amounts(container.resources.limits).items():
+            if amount > limits.get(name, amount):
+                source.complain(
+                    f"{place}.resources.limits[{name}]",
+                    f"{format_amount(name, amount)} is above the limit of the Pod as a whole,"
+                    f" {format_amount(name, limits[name])}",
+                )
+
+
+def resource_references_fit(pod: Pod, source: Object) -> None:
+    """A variable is told the resources of a container that there is."""
+    known = [container.name for container in pod.spec.all_containers()]
+    for place, container in places(pod.spec):
+        for i, variable in enumerate(container.env):
+            name = variable.resource.container if variable.resource else ""
+            if name and name not in known:
+                source.complain(
+                    f"{place}.env[{i}].valueFrom.resourceFieldRef.containerName",
+                    f"no container is named {quoted(name)}{did_you_mean(name, known)}",
+                )
+
+
+def resizes_fit(spec: PodSpec, container: Container, place: str, source: Object) -> None:
+    """A container that is never restarted is not restarted to be resized."""
+    if (container.restart_policy or spec.restart_policy) is not RestartPolicy.NEVER:
+        return
+    for i, policy in enumerate(container.resize_policy):
+        if policy.restart is RestartOnResize.RESTART_CONTAINER:
+            source.complain(
+                f"{place}.resizePolicy[{i}].restartPolicy",
+                "cannot be RestartContainer when the container is never restarted (restartPolicy Never)",
+            )
 
 
 def port_names_are_unique(container: Container, place: str, source: Object) -> None:

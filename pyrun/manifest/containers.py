@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from pyrun.manifest import names
+from pyrun.manifest.environment import read_env_var
 from pyrun.manifest.nearest import did_you_mean
 from pyrun.manifest.probes import PROBE_FIELDS, read_lifecycle, read_probe
 from pyrun.manifest.reader import Object, one_of
-from pyrun.manifest.scalars import quoted
+from pyrun.manifest.resources import read_resize_policy, read_resources
 from pyrun.spec.capability import ALL_CAPABILITIES
 from pyrun.spec.pod import (
     DEFAULT_MESSAGE_PATH,
     Capabilities,
     Container,
     ContainerPort,
-    EnvVar,
     PullPolicy,
     RestartPolicy,
     RestartRule,
@@ -23,6 +23,7 @@ from pyrun.spec.pod import (
     VolumeMount,
 )
 from pyrun.spec.probe import ProbeKind
+from pyrun.spec.quoting import quoted
 
 MAX_ID = 2**31 - 1
 """Largest user and group id that Kubernetes takes."""
@@ -57,7 +58,7 @@ def read_container(source: Object) -> Container:
         # An empty list is the same as none: the image decides.
         command=source.texts("command") or None,
         args=source.texts("args") or None,
-        env=tuple(_env_var(item) for item in source.children("env")),
+        env=tuple(read_env_var(item) for item in source.children("env")),
         working_dir=source.text("workingDir", check=names.absolute_path),
         ports=_ports(source),
         volume_mounts=tuple(_volume_mount(item) for item in source.children("volumeMounts")),
@@ -65,6 +66,8 @@ def read_container(source: Object) -> Container:
         tty=source.flag("tty") or False,
         stop_signal=lifecycle.text("stopSignal", check=_signal),
         security_context=_security_context(source.child("securityContext")),
+        resources=read_resources(source.child("resources")),
+        resize_policy=read_resize_policy(source),
         restart_policy=source.member("restartPolicy", RestartPolicy),
         restart_policy_rules=_restart_rules(source),
         startup_probe=read_probe(source, ProbeKind.STARTUP),
@@ -78,13 +81,13 @@ def read_container(source: Object) -> Container:
 
 
 def read_init_container(source: Object) -> Container:
-    """Convert an init container; only one that is a sidecar is probed and has hooks."""
+    """Convert an init container; only one that is a sidecar is probed, has hooks and can be resized."""
     container = read_container(source)
     if container.restart_policy is RestartPolicy.ALWAYS:
         return container
     if container.restart_policy is None and source.has("restartPolicy"):
         return container  # it may have been meant as a sidecar, and is refused for its policy
-    for field in (*PROBE_FIELDS.values(), "lifecycle"):
+    for field in (*PROBE_FIELDS.values(), "lifecycle", "resizePolicy"):
         if source.has(field):
             source.complain(
                 field, "not allowed in an init container, unless it is a sidecar (restartPolicy: Always)"
@@ -99,29 +102,6 @@ def default_pull_policy(image: str) -> PullPolicy:
     if tag == "latest" or not (tag or digest):
         return PullPolicy.ALWAYS
     return PullPolicy.IF_NOT_PRESENT
-
-
-def _env_var(source: Object) -> EnvVar:
-    value = source.text("value")
-    if value and source.has("valueFrom"):
-        source.complain("valueFrom", "not allowed beside value")
-    return EnvVar(
-        name=source.text("name", required=True, check=names.env_name),
-        value=value,
-        field_path=_field_path(source.child("valueFrom")) if source.has("valueFrom") else "",
-    )
-
-
-def _field_path(source: Object) -> str:
-    if not source.has("fieldRef"):
-        if not any(map(source.mentions, source.kind.fields)):
-            source.blame("a source is required: fieldRef")
-        return ""
-    reference = source.child("fieldRef")
-    version = reference.text("apiVersion")
-    if version not in ("", "v1"):
-        reference.complain("apiVersion", f'expected "v1", got {quoted(version)}')
-    return reference.text("fieldPath", required=True, check=names.field_path)
 
 
 def _restart_rules(source: Object) -> tuple[RestartRule, ...]:

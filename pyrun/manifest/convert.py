@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from pyrun.manifest import names
 from pyrun.manifest.checks import check_pod
 from pyrun.manifest.containers import read_container, read_init_container
-from pyrun.manifest.quantity import parse_bytes
 from pyrun.manifest.reader import NOT_YET, Object, Problems, one_of
-from pyrun.manifest.scalars import Value, describe, quoted
+from pyrun.manifest.resources import quantity_text, read_pod_resources
+from pyrun.manifest.scalars import Value
 from pyrun.manifest.schema import POD
 from pyrun.spec.pod import (
     EmptyDir,
@@ -19,6 +21,8 @@ from pyrun.spec.pod import (
     RestartPolicy,
     Volume,
 )
+from pyrun.spec.quantity import parse_bytes
+from pyrun.spec.quoting import quoted
 
 DEFAULT_GRACE_SECONDS = 30
 MAX_SECONDS = 2**63 - 1
@@ -78,7 +82,7 @@ def read_pod_spec(source: Object) -> PodSpec:
     source.child("os").text("name", required=source.has("os"), check=_operating_system)
     account = source.text("serviceAccountName", check=names.dns_subdomain)
     older = source.text("serviceAccount", check=names.dns_subdomain)
-    return PodSpec(
+    spec = PodSpec(
         init_containers=tuple(read_init_container(item) for item in source.children("initContainers")),
         containers=tuple(read_container(item) for item in containers),
         volumes=tuple(_volume(item) for item in source.children("volumes")),
@@ -92,6 +96,7 @@ def read_pod_spec(source: Object) -> PodSpec:
         active_deadline_seconds=source.number("activeDeadlineSeconds", 1, MAX_DEADLINE_SECONDS),
         service_account_name=account or older,
     )
+    return msgspec.structs.replace(spec, resources=read_pod_resources(source.child("resources"), spec))
 
 
 def _operating_system(text: str) -> str | None:
@@ -131,11 +136,8 @@ def _size(source: Object, name: str) -> int | None:
     value = source.raw(name)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        source.complain(name, f"expected a quantity such as 64Mi, got {describe(value)}")
-        return None
     try:
-        size = parse_bytes(value if isinstance(value, str) else str(value))
+        size = parse_bytes(quantity_text(value))
     except ValueError as error:
         source.complain(name, str(error))
         return None

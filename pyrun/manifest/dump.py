@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pyrun.manifest.dump_containers import dump_container, given
-from pyrun.manifest.quantity import format_bytes
+from pyrun.manifest.dump_containers import dump_container, dump_resources, given
 from pyrun.manifest.scalars import Value
 from pyrun.spec import replicaset
 from pyrun.spec.pod import EmptyDir, Metadata, OwnerReference, Pod, PodSpec, Volume
+from pyrun.spec.quantity import format_bytes
 from pyrun.spec.replicaset import ReplicaSet
 from pyrun.spec.selector import Requirement, Selector
 
@@ -105,6 +105,7 @@ def _pod_spec(spec: PodSpec) -> dict[str, Value]:
         {
             "initContainers": [dump_container(container) for container in spec.init_containers],
             "containers": [dump_container(container) for container in spec.containers],
+            "resources": dump_resources(spec.resources) if spec.resources else {},
             "volumes": [_volume(volume) for volume in spec.volumes],
             "hostname": spec.hostname,
             "shareProcessNamespace": spec.share_process_namespace,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from pyrun.manifest.resources import format_amount
 from pyrun.manifest.scalars import Value
+from pyrun.spec.downward import ResourceReference, divisors
 from pyrun.spec.pod import Container, EnvVar, RestartRule, SecurityContext, VolumeMount
 from pyrun.spec.probe import (
     ExecAction,
@@ -15,6 +17,7 @@ from pyrun.spec.probe import (
     TcpSocketAction,
     action_name,
 )
+from pyrun.spec.resources import ResizePolicy, ResourceList, ResourceRequirements, amounts
 
 
 def given(fields: dict[str, Value]) -> dict[str, Value]:
@@ -53,6 +56,8 @@ def dump_container(container: Container) -> dict[str, Value]:
             ),
             "stdin": container.stdin,
             "tty": container.tty,
+            "resources": dump_resources(container.resources),
+            "resizePolicy": [_resize_policy(policy) for policy in container.resize_policy],
             "securityContext": _security_context(container.security_context),
             "terminationMessagePath": container.termination_message_path,
             "terminationMessagePolicy": container.termination_message_policy.value,
@@ -64,7 +69,28 @@ def _env_var(variable: EnvVar) -> dict[str, Value]:
     if variable.field_path:
         reference: dict[str, Value] = {"apiVersion": "v1", "fieldPath": variable.field_path}
         return {"name": variable.name, "valueFrom": {"fieldRef": reference}}
+    if variable.resource is not None:
+        return {"name": variable.name, "valueFrom": {"resourceFieldRef": _resource_field(variable.resource)}}
     return given({"name": variable.name, "value": variable.value})
+
+
+def _resource_field(reference: ResourceReference) -> dict[str, Value]:
+    names = {divisor: name for name, divisor in divisors(reference.resource).items()}
+    fields: dict[str, Value] = {"containerName": reference.container, "resource": reference.resource}
+    return given(fields | {"divisor": names[reference.divisor]})
+
+
+def dump_resources(resources: ResourceRequirements) -> dict[str, Value]:
+    """Return requests and limits in Kubernetes' spelling."""
+    return given({"requests": _amounts(resources.requests), "limits": _amounts(resources.limits)})
+
+
+def _amounts(resources: ResourceList) -> dict[str, Value]:
+    return {name: format_amount(name, amount) for name, amount in amounts(resources).items()}
+
+
+def _resize_policy(policy: ResizePolicy) -> dict[str, Value]:
+    return {"resourceName": policy.resource.value, "restartPolicy": policy.restart.value}
 
 
 def _restart_rule(rule: RestartRule) -> dict[str, Value]:

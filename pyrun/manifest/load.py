@@ -11,10 +11,11 @@ from pyrun.manifest.documents import read_documents
 from pyrun.manifest.nearest import did_you_mean
 from pyrun.manifest.reader import Object, Problems, join
 from pyrun.manifest.replicasets import read_replica_set
-from pyrun.manifest.scalars import Value, describe, quoted
+from pyrun.manifest.scalars import Value, describe
 from pyrun.manifest.schema import LIST, OTHER_KINDS
 from pyrun.spec import replicaset
 from pyrun.spec.pod import Pod
+from pyrun.spec.quoting import quoted
 from pyrun.spec.replicaset import ReplicaSet
 
 KubernetesObject: TypeAlias = Pod | ReplicaSet

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 
 from pyrun.manifest.nearest import did_you_mean
-from pyrun.manifest.scalars import quoted
 from pyrun.spec.downward import FIELD_PATHS, MAP_PATHS, split_field_path
+from pyrun.spec.quoting import quoted
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")

@@ -12,8 +12,9 @@ from typing import TypeAlias, TypeVar
 
 from pyrun.errors import Problem
 from pyrun.manifest.nearest import did_you_mean
-from pyrun.manifest.scalars import Value, describe, quoted
+from pyrun.manifest.scalars import Value, describe
 from pyrun.manifest.schema import Kind, Support
+from pyrun.spec.quoting import quoted
 
 Check: TypeAlias = Callable[[str], str | None]
 """Returns None, or what is wrong with a text."""
@@ -67,7 +68,7 @@ class Object:
         field = self.kind.fields.get(name)
         if field is None:
             hint = did_you_mean(name, self.kind.fields)
-            self.complain(_printable(name), f"unknown field{hint}")
+            self.complain(printable(name), f"unknown field{hint}")
             return False
         if field.support is Support.REFUSED and value is not None:
             self.complain(name, refusal(field.why))
@@ -140,7 +141,7 @@ class Object:
             self.complain(name, f"expected a mapping, got {describe(value)}")
             return result
         for key, item in value.items():
-            place = f"{name}[{_printable(key)}]"
+            place = f"{name}[{printable(key)}]"
             text = "" if item is None else self._text(place, item)
             for wrong in (key_check(key), value_check(text) if value_check and text else None):
                 if wrong:
@@ -235,6 +236,7 @@ def one_of(*known: str) -> Check:
     return lambda text: None if text in known else unknown_value(text, known)
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
+    """Return a name of the manifest for a path: cut, and with nothing a terminal would obey."""
     short = text if len(text) <= 80 else f"{text[:77]}..."
     return short if short.isprintable() and short else ascii(short)

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pyrun.manifest import names
-from pyrun.manifest.checks import annotations_fit, check_pod
+from pyrun.manifest.annotations import annotations_fit
+from pyrun.manifest.checks import check_pod
 from pyrun.manifest.convert import check_version, read_metadata, read_pod_spec, required_child
 from pyrun.manifest.probes import MAX_INT32
 from pyrun.manifest.reader import Object, Problems

@@ -138,10 +138,20 @@ OBJECT_FIELD_SELECTOR = _kind(
     ),
 )
 
+RESOURCE_FIELD_SELECTOR = _kind(
+    "ResourceFieldSelector",
+    _supported(
+        "resource", "requests or limits of cpu, memory, ephemeral-storage; a limit not given is the host's"
+    ),
+    _supported("containerName", "its own unless given"),
+    _supported("divisor", "1m or 1 of cpu, else 1 to 1E and 1Ki to 1Ei"),
+)
+
 ENV_VAR_SOURCE = _kind(
     "EnvVarSource",
     _one("fieldRef", OBJECT_FIELD_SELECTOR),
-    _refused("configMapKeyRef fileKeyRef resourceFieldRef secretKeyRef"),
+    _one("resourceFieldRef", RESOURCE_FIELD_SELECTOR),
+    _refused("configMapKeyRef fileKeyRef secretKeyRef"),
 )
 
 ENV_VAR = _kind("EnvVar", _supported("name value"), _one("valueFrom", ENV_VAR_SOURCE))
@@ -160,6 +170,19 @@ RESTART_RULE_CODES = _kind("ContainerRestartRuleOnExitCodes", _supported("operat
 
 RESTART_RULE = _kind("ContainerRestartRule", _supported("action"), _one("exitCodes", RESTART_RULE_CODES))
 
+RESOURCE_REQUIREMENTS = _kind(
+    "ResourceRequirements",
+    _supported("requests", "as limits; unless given equal to the limit"),
+    _supported("limits", "cpu, memory, hugepages-SIZE; of a container ephemeral-storage too"),
+    _refused("claims", "there are no device plugins"),
+)
+
+RESIZE_POLICY = _kind(
+    "ContainerResizePolicy",
+    _supported("resourceName", "cpu or memory"),
+    _supported("restartPolicy", "NotRequired (what is not given) or RestartContainer"),
+)
+
 _NO_PROBES = "of an init container only when its restartPolicy is Always (a sidecar)"
 
 CONTAINER = _kind(
@@ -168,6 +191,8 @@ CONTAINER = _kind(
     _many("env", ENV_VAR),
     _many("ports", CONTAINER_PORT),
     _many("volumeMounts", VOLUME_MOUNT),
+    _one("resources", RESOURCE_REQUIREMENTS),
+    _many("resizePolicy", RESIZE_POLICY, "of an init container only when it is a sidecar"),
     _one("securityContext", SECURITY_CONTEXT),
     _supported("restartPolicy", "Always makes an init container a sidecar"),
     _many("restartPolicyRules", RESTART_RULE),
@@ -176,7 +201,7 @@ CONTAINER = _kind(
     _one("livenessProbe", PROBE, _NO_PROBES),
     _one("lifecycle", LIFECYCLE, _NO_PROBES),
     _supported("terminationMessagePath terminationMessagePolicy"),
-    _refused("envFrom resizePolicy resources stdinOnce volumeDevices"),
+    _refused("envFrom stdinOnce volumeDevices"),
 )
 
 EMPTY_DIR = _kind("EmptyDirVolumeSource", _supported("medium sizeLimit"))
@@ -208,6 +233,7 @@ POD_SPEC = _kind(
     _supported("restartPolicy", "in a ReplicaSet only Always"),
     _supported("terminationGracePeriodSeconds"),
     _supported("activeDeadlineSeconds", "not in a ReplicaSet"),
+    _one("resources", RESOURCE_REQUIREMENTS, "of the Pod as a whole"),
     _one("os", POD_OS),
     _supported("serviceAccountName", _ACCOUNT),
     _supported("serviceAccount", "the older name of serviceAccountName"),
@@ -216,7 +242,7 @@ POD_SPEC = _kind(
     _ignored("automountServiceAccountToken", "there is no API server that a token would be for"),
     _ignored("enableServiceLinks", "there are no Services"),
     _refused("dnsConfig dnsPolicy ephemeralContainers evictionResponders hostAliases hostUsers"),
-    _refused("hostnameOverride imagePullSecrets overhead readinessGates resourceClaims resources"),
+    _refused("hostnameOverride imagePullSecrets overhead readinessGates resourceClaims"),
     _refused("runtimeClassName schedulingGates schedulingGroup securityContext setHostnameAsFQDN"),
     _refused("subdomain workloadRef"),
 )

@@ -15,7 +15,8 @@ import yaml
 
 from pyrun.errors import Problem
 from pyrun.manifest.documents import Reading
-from pyrun.manifest.scalars import Value, describe, quoted, resolve_plain
+from pyrun.manifest.scalars import Value, describe, resolve_plain
+from pyrun.spec.quoting import quoted
 
 MAX_DEPTH = 100
 """Deepest nesting of lists and mappings; a Pod needs about ten."""

@@ -17,6 +17,7 @@ from pyrun.process.channel import Launched, pair, send
 from pyrun.process.child import ChildReport, apply_steps, born_in, run_child
 from pyrun.process.programs import sealed_copy
 from pyrun.rootfs.mounts import MakeMountsPrivate, MountFilesystem, PivotRoot, SetRootReadonly
+from pyrun.security.oom import SetOomScore
 
 
 class ExecutePause(Step, frozen=True, tag=True):
@@ -31,7 +32,8 @@ class ExecutePause(Step, frozen=True, tag=True):
 
 
 SandboxStep = (
-    SetHostname
+    SetOomScore
+    | SetHostname
     | LoopbackUp
     | MakeMountsPrivate
     | MountFilesystem

@@ -7,11 +7,12 @@ startContainer before `ExecuteProgram`, poststart after `StartContainer`, postst
 
 from __future__ import annotations
 
-from pyrun.cgroups.group import CreateCgroup
+from pyrun.cgroups.group import CreateLeaf
 from pyrun.kernel.operation import Operation
 from pyrun.namespaces.steps import JoinNamespaces, UnshareNamespaces
 from pyrun.namespaces.table import Namespace
 from pyrun.plan.host import HostFacts
+from pyrun.plan.resources import infra_oom_score, set_oom_score, write_settings
 from pyrun.plan.sandbox import MONITORS_LEAF, container_leaf
 from pyrun.process.container import ContainerStep, SpawnContainer, StartContainer
 from pyrun.process.execute import ExecuteProgram
@@ -74,7 +75,8 @@ def plan_container(
         MakeDirectory(f"{writable}/work"),
         MakeDirectory(f"{writable}/rootfs"),
         *((MakeFile(f"{writable}/{TERMINATION_LOG}", 0o666),) if config.message_path else ()),
-        CreateCgroup(_parent(sandbox.cgroup), f"{uid}/{leaf}"),
+        CreateLeaf(sandbox.cgroup, leaf),
+        *write_settings(f"{sandbox.cgroup}/{leaf}", config.resources, host),
         SpawnContainer(
             container=name,
             directory=state,
@@ -85,6 +87,7 @@ def plan_container(
             stdin=config.process.stdin,
             terminal=config.process.terminal,
             steps=plan_init(config, sandbox, host, writable),
+            monitor_score=infra_oom_score(sandbox.oom_together, host),
         ),
     )
 
@@ -101,6 +104,7 @@ def plan_init(
     """Return the steps of the init process: join, build the root, drop rights, execute."""
     root = f"{writable}/rootfs"
     return (
+        *set_oom_score(config.resources.oom_score_adj, host),
         *_join(config, sandbox),
         *_root(config, writable, root),
         *_volumes(config, sandbox, root, f"{writable}/{TERMINATION_LOG}"),
@@ -108,10 +112,6 @@ def plan_init(
         *rights(config, host),
         ExecuteProgram(config.name, config.process.args, config.process.env),
     )
-
-
-def _parent(path: str) -> str:
-    return path.rpartition("/")[0]
 
 
 def _join(config: ContainerConfig, sandbox: SandboxFacts) -> tuple[ContainerStep, ...]:

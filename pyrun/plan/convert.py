@@ -8,25 +8,33 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from pyrun.cgroups.controllers import CONTROLLERS
 from pyrun.errors import InputError
 from pyrun.plan.container import pid_mode_of
 from pyrun.plan.downward import PodFacts, PodFields, fields_of
+from pyrun.plan.resources import limits
 from pyrun.plan.sandbox import sandbox_volume_path
 from pyrun.process.execute import DEFAULT_PATH
 from pyrun.spec.annotations import rootfs_of, time_offsets
 from pyrun.spec.capability import ALL_CAPABILITIES, effective_set
 from pyrun.spec.container import ContainerConfig, Mount, MountSource, Process, Root, User
+from pyrun.spec.effective import effective_request
 from pyrun.spec.image import Image, ImageConfig
 from pyrun.spec.layout import Layout
+from pyrun.spec.linux import container_resources, pod_resources
 from pyrun.spec.pod import Container, EmptyDir, HostPath, HostPathType, Pod, VolumeMount
+from pyrun.spec.qos import qos_class
+from pyrun.spec.resources import Capacity
 from pyrun.spec.sandbox import HostVolume, SandboxConfig, SandboxVolume
 
 _REFERENCE = re.compile(r"\$(\$|\(([^)]*)\))?")
 
 
-def sandbox_of(pod: Pod, uid: str) -> SandboxConfig:
-    """Return the sandbox a Pod asks for."""
+def sandbox_of(pod: Pod, uid: str, capacity: Capacity) -> SandboxConfig:
+    """Return the sandbox a Pod asks for on a host of this size."""
     spec = pod.spec
+    resources = pod_resources(pod)
+    wanted = (resources, *(container_resources(pod, c, capacity) for c in spec.all_containers()))
     offsets = time_offsets(pod)
     return SandboxConfig(
         uid=uid,
@@ -47,6 +55,12 @@ def sandbox_of(pod: Pod, uid: str) -> SandboxConfig:
         ),
         monotonic_offset=offsets.monotonic_ns,
         boottime_offset=offsets.boottime_ns,
+        qos=qos_class(spec),
+        resources=resources,
+        cpu_millis=effective_request(spec).cpu_millis or 0,
+        controllers=tuple(
+            name for name in CONTROLLERS if any(s.controller == name for one in wanted for s in limits(one))
+        ),
     )
 
 
@@ -120,7 +134,7 @@ def environment(
 ) -> dict[str, str]:
     """Return the variables of a container: the image's, then the manifest's with `$(NAME)` expanded.
 
-    An expansion sees what stands before it in the list; the last value of a name wins. A field of the Pod is taken
+    An expansion sees what stands before it in the list; the last value of a name wins. What refers to the Pod is taken
     as it is, `fields` resolves it.
     """
     env = {"PATH": DEFAULT_PATH}
@@ -132,9 +146,12 @@ def environment(
         name, _, value = text.partition("=")
         env[name] = value
     declared: dict[str, str] = {}
+    known = fields or PodFields()
     for variable in container.env:
         if variable.field_path:
-            declared[variable.name] = (fields or PodFields()).value(variable.field_path)
+            declared[variable.name] = known.value(variable.field_path)
+        elif variable.resource is not None:
+            declared[variable.name] = known.resource(container, variable.resource)
         else:
             declared[variable.name] = expand(variable.value, declared)
     return env | declared

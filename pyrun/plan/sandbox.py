@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pyrun.cgroups.group import CreateCgroup
+from pyrun.cgroups.group import CreateLeaf
 from pyrun.kernel.operation import Operation
 from pyrun.namespaces.steps import SetHostname, WriteTimeOffsets
 from pyrun.namespaces.table import Namespace
@@ -11,6 +11,7 @@ from pyrun.network.loopback import LoopbackUp
 from pyrun.network.operations import ConnectPod, EnsureNetwork, LeaseAddress
 from pyrun.pause.sandbox import ExecutePause, SandboxStep, SpawnPause
 from pyrun.plan.host import HostFacts
+from pyrun.plan.resources import infra_oom_score, make_group, pod_group
 from pyrun.rootfs.directories import ClaimName, MakeDirectory, PrepareHostPath
 from pyrun.rootfs.mounts import MakeMountsPrivate, MountFilesystem, PivotRoot, SetRootReadonly
 from pyrun.spec.sandbox import SHM_SIZE, SandboxConfig, SandboxFacts
@@ -29,11 +30,12 @@ def sandbox_facts(config: SandboxConfig, host: HostFacts) -> SandboxFacts:
     return SandboxFacts(
         uid=config.uid,
         layout=host.layout,
-        cgroup=f"{host.layout.cgroup_prefix(host.cgroup_mount)}/{config.uid}",
+        cgroup=pod_group(config, host),
         host_network=config.host_network,
         host_pid=config.host_pid,
         host_ipc=config.host_ipc,
         hostname=host.hostname if config.host_network else config.hostname,
+        oom_together=config.resources.oom_group is True,
     )
 
 
@@ -57,15 +59,13 @@ def plan_sandbox(config: SandboxConfig, host: HostFacts) -> tuple[Operation, ...
     The network comes before pause where it can (address, bridge), so that nothing of a Pod runs before its
     place is known; the link comes after, because it ends in pause's network namespace.
     """
-    layout, uid = host.layout, config.uid
-    prefix = layout.cgroup_prefix(host.cgroup_mount)
-    groups = tuple(
-        CreateCgroup(prefix, name) for name in (uid, f"{uid}/{PAUSE_LEAF}", f"{uid}/{MONITORS_LEAF}")
-    )
+    group = pod_group(config, host)
     return (
         *_addressing(config, host),
-        *groups,
-        _spawn_pause(config, host, f"{prefix}/{uid}/{PAUSE_LEAF}"),
+        *make_group(config, host),
+        CreateLeaf(group, PAUSE_LEAF),
+        CreateLeaf(group, MONITORS_LEAF),
+        _spawn_pause(config, host, f"{group}/{PAUSE_LEAF}"),
         *_connection(config, host),
     )
 
@@ -97,7 +97,7 @@ def _spawn_pause(config: SandboxConfig, host: HostFacts, leaf: str) -> SpawnPaus
     wanted = (Namespace.UTS, Namespace.IPC, Namespace.NETWORK, Namespace.PID, Namespace.MOUNT)
     # A mount point that exists; the tmpfs on it is seen only in pause's own mount namespace.
     root = host.layout.pod_root(config.uid)
-    steps: list[SandboxStep] = []
+    steps: list[SandboxStep] = [infra_oom_score(config.resources.oom_group is True, host)]
     if not config.host_network:
         steps += [SetHostname(config.hostname), LoopbackUp()]
     steps += [

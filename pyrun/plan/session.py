@@ -8,6 +8,7 @@ from pyrun.namespaces.steps import JoinNamespaces
 from pyrun.namespaces.table import Namespace
 from pyrun.plan.container import rights
 from pyrun.plan.host import HostFacts
+from pyrun.plan.resources import set_oom_score
 from pyrun.process.control import LastHopFlags
 from pyrun.process.execute import ExecuteProgram
 from pyrun.process.session import SessionStep
@@ -53,6 +54,7 @@ def plan_session(
         Namespace.MOUNT,
     )
     return (
+        *set_oom_score(config.resources.oom_score_adj, host),  # while the /proc of the host is there
         JoinNamespaces("init.pidfd", joined),
         *((OpenTerminal(console=False, window=request.window),) if request.terminal else ()),
         *rights(changed, host),

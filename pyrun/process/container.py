@@ -47,6 +47,7 @@ from pyrun.rootfs.mounts import (
 )
 from pyrun.security.capabilities import DropBoundingSet, SetCapabilities, SetNoNewPrivileges
 from pyrun.security.limits import SetLimits
+from pyrun.security.oom import SetOomScore
 from pyrun.security.users import SetUser
 from pyrun.spec.container import PidMode
 
@@ -57,7 +58,8 @@ START_DEADLINE = 10.0
 REAP_TIMEOUT = 5.0
 
 ContainerStep = (
-    JoinNamespaces
+    SetOomScore
+    | JoinNamespaces
     | UnshareNamespaces
     | CloneSandboxTrees
     | MakeMountsPrivate
@@ -87,7 +89,8 @@ ContainerStep = (
 class SpawnContainer(Operation, frozen=True, tag=True):
     """Make a container's init process and its monitor; init ends waiting at the gate.
 
-    `directory` holds the gate, the control socket and later the exit record; `log` is the path of the log.
+    `directory` holds the gate, the control socket and later the exit record; `log` is the path of the log. The monitor
+    takes `monitor_score`, so that it is not killed in place of what it looks after.
     Results: `<container>.pid`, `<container>.start_time`, `<container>.monitor.pid`,
     `<container>.monitor.start_time`, the descriptors `<container>.pidfd`, `<container>.monitor.pidfd`.
     """
@@ -101,8 +104,10 @@ class SpawnContainer(Operation, frozen=True, tag=True):
     stdin: bool
     terminal: bool
     steps: tuple[ContainerStep, ...]
+    monitor_score: SetOomScore | None = None
 
     def describe(self) -> str:
+        score = "" if self.monitor_score is None else f"{self.monitor_score.describe()}, "
         pid = {
             PidMode.PRIVATE: "CLONE_NEWPID|",
             PidMode.POD: "in <pause>'s PID namespace, ",
@@ -110,7 +115,7 @@ class SpawnContainer(Operation, frozen=True, tag=True):
         }
         return (
             f"clone3(launcher, CLONE_INTO_CGROUP {self.monitors}), "
-            f"clone3(init of {self.container}, {pid[self.pid_mode]}CLONE_INTO_CGROUP {self.leaf}), exec monitor"
+            f"clone3(init of {self.container}, {pid[self.pid_mode]}CLONE_INTO_CGROUP {self.leaf}), {score}exec monitor"
         )
 
     def apply(self, results: Results) -> None:
@@ -149,6 +154,8 @@ class SpawnContainer(Operation, frozen=True, tag=True):
         if pid == 0:
             self._init(channel, stdio, results)
         send(channel, Launched(pid), (pidfd,))
+        if self.monitor_score is not None:
+            self.monitor_score.apply(results)
         self._become_monitor(pid, stdio.ends(), directory)
 
     def _init(self, channel: socket.socket, stdio: Stdio, results: Results) -> NoReturn:

@@ -25,10 +25,12 @@ from pyrun.process.terminal import OpenTerminal
 from pyrun.rootfs.mounts import ChangeDirectory
 from pyrun.security.capabilities import DropBoundingSet, SetCapabilities, SetNoNewPrivileges
 from pyrun.security.limits import SetLimits
+from pyrun.security.oom import SetOomScore
 from pyrun.security.users import SetUser
 
 SessionStep = (
-    JoinNamespaces
+    SetOomScore
+    | JoinNamespaces
     | OpenTerminal
     | SetLimits
     | DropBoundingSet

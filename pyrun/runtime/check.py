@@ -9,21 +9,26 @@ from __future__ import annotations
 import contextlib
 import enum
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 
 import msgspec
 
 from pyrun.cgroups import files, group
+from pyrun.cgroups.controllers import CONTROLLERS
+from pyrun.cgroups.delegation import Owner, Place, find_place, remedy
 from pyrun.errors import PyrunError
-from pyrun.kernel.proc import mount_points, read_text
+from pyrun.kernel.proc import read_text
 from pyrun.kernel.trial import in_child
 from pyrun.namespaces.table import Namespace
 from pyrun.rootfs.directories import remove_tree
 from pyrun.runtime import trials
 from pyrun.security.capabilities import bounding_set
+from pyrun.security.oom import score_floor
 from pyrun.spec.capability import ALL_CAPABILITIES
 from pyrun.spec.layout import Layout
+from pyrun.spec.linux import INFRA_OOM_SCORE_ADJ
 from pyrun.spec.network import NetworkConfig
 
 OLDEST_KERNEL = (5, 14)
@@ -41,7 +46,14 @@ _NAMESPACES = {
     Namespace.CGROUP: "4.6",
     Namespace.TIME: "5.6",
 }
-_CONTROLLERS = ("cpu", "io", "memory", "pids")
+_LIMITS = {
+    "cpu": "CPU time",
+    "cpuset": "which CPUs",
+    "hugetlb": "huge pages",
+    "io": "disk input and output",
+    "memory": "memory and swap",
+    "pids": "the number of processes",
+}
 
 
 class Verdict(enum.Enum):
@@ -79,6 +91,7 @@ def check_host(layout: Layout, network: NetworkConfig) -> Report:
         *_namespaces(),
         *_mounting(),
         *_cgroups(layout),
+        _oom_scores(),
         *_storage(layout),
         *_network(network),
         _orphans(),
@@ -171,8 +184,12 @@ def _cgroups(layout: Layout) -> Iterator[Finding]:
     except PyrunError as error:
         yield Finding("cgroup v2", Verdict.MISSING, str(error), error.hint or "")
         return
-    yield _controllers(mount)
-    path = f"{mount}/{layout.name}-check-{os.getpid()}"
+    yield Finding("cgroup v2", Verdict.OK, mount)
+    place = find_place()
+    yield _delegation(place)
+    yield from _controllers(place)
+    above = place.parent if os.path.isdir(place.parent) else mount
+    path = f"{above}/{layout.name}-check-{os.getpid()}"
     trials_of_group = (
         ("clone into a cgroup", trials.clone_into_cgroup, "use Linux 5.7 or newer"),
         ("cgroup kill and freeze", trials.kill_cgroup, "use Linux 5.14 or newer"),
@@ -192,17 +209,36 @@ def _cgroups(layout: Layout) -> Iterator[Finding]:
         group.remove(path)
 
 
-def _controllers(mount: str) -> Finding:
-    there = files.controllers(mount)
-    lacking = [name for name in _CONTROLLERS if name not in there]
-    if not lacking:
-        return Finding("cgroup v2", Verdict.OK, f"{mount}, controllers {' '.join(there)}")
-    detail = f"{mount} lacks the controllers {', '.join(lacking)}: Pods run, without limits of these"
-    if any(fstype == "cgroup" for _, fstype, _ in mount_points()):
-        remedy = "cgroup v1 holds them: boot with systemd.unified_cgroup_hierarchy=1, or cgroup_no_v1=all"
-    else:
-        remedy = "enable them in cgroup.subtree_control of the group above, or use a kernel that has them"
-    return Finding("cgroup v2", Verdict.LIMITED, detail, remedy)
+def _delegation(place: Place) -> Finding:
+    subject = "part of the tree"
+    if place.owner is not Owner.SYSTEMD:
+        whose = "nobody else's" if place.owner is Owner.NOBODY else "of the container around pyrun"
+        return Finding(subject, Verdict.OK, f"{place.parent}, {whose}")
+    if shutil.which("systemd-run") is None:
+        detail = "systemd looks after the tree, and systemd-run is not there to ask it for a part"
+        return Finding(subject, Verdict.MISSING, detail, "install systemd's tools")
+    return Finding(subject, Verdict.OK, f"{place.parent}, delegated by systemd")
+
+
+def _controllers(place: Place) -> Iterator[Finding]:
+    for name in CONTROLLERS:
+        subject = f"controller {name}"
+        if name in place.controllers:
+            yield Finding(subject, Verdict.OK, f"{_LIMITS[name]}; below {place.parent}")
+        else:
+            detail = f"not below {place.parent}: no limits of {_LIMITS[name]}"
+            yield Finding(subject, Verdict.LIMITED, detail, remedy(place, name))
+
+
+def _oom_scores() -> Finding:
+    floor = score_floor()
+    subject = "OOM scores"
+    if floor <= INFRA_OOM_SCORE_ADJ:
+        return Finding(subject, Verdict.OK, "oom_score_adj can be lowered")
+    if os.geteuid() != 0:
+        return Finding(subject, Verdict.UNTRIED, "needs root", _AS_ROOT)
+    detail = f"oom_score_adj cannot be set below {floor}: when the whole host is out of memory, any Pod may go first"
+    return Finding(subject, Verdict.LIMITED, detail, f"give pyrun CAP_SYS_RESOURCE; {_WITHHELD}")
 
 
 def existing_parent(path: str) -> str:
@@ -295,8 +331,6 @@ def _orphans() -> Finding:
 
 
 def _skopeo() -> Finding:
-    import shutil
-
     path = shutil.which("skopeo")
     if path is not None:
         return Finding("skopeo", Verdict.OK, path)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from pyrun.cgroups.delegation import remedy
 from pyrun.errors import PyrunError, Unsupported
 from pyrun.kernel.observer import Observer
 from pyrun.kernel.operation import Operation, Results
@@ -16,6 +17,7 @@ from pyrun.plan.container import plan_container, plan_start
 from pyrun.plan.convert import sandbox_of
 from pyrun.plan.downward import PodFacts, planned_facts
 from pyrun.plan.host import HostFacts
+from pyrun.plan.resources import LeftOut, left_out
 from pyrun.plan.sandbox import plan_pod as plan_pod_files
 from pyrun.plan.sandbox import plan_sandbox, sandbox_facts
 from pyrun.runtime.clock import now
@@ -32,6 +34,7 @@ from pyrun.runtime.making import (
 from pyrun.runtime.one import RunRequest, pod_of
 from pyrun.runtime.pods import PodDirectory, new_pod, require_pod
 from pyrun.runtime.remove import recover, remove_locked, remove_pod
+from pyrun.spec.annotations import takes_best_effort
 from pyrun.spec.capability import named_set
 from pyrun.spec.container import ContainerConfig
 from pyrun.spec.image import Image
@@ -77,6 +80,10 @@ class PodPlan(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(
             config_of(self.pod, container, image, self.known, self.facts) for container, image in pairs
         )
+
+    def left_out(self) -> tuple[LeftOut, ...]:
+        """The limits of the Pod and its containers that this host cannot give."""
+        return left_out(self.sandbox, self._configs(), self.facts.controllers)
 
     def pod_operations(self) -> tuple[Operation, ...]:
         """The operations of what outlives a sandbox."""
@@ -127,7 +134,7 @@ def plan_pod(pod: Pod, uid: str, facts: HostFacts, images: ImageFinder) -> PodPl
     plan = PodPlan(
         pod=pod,
         uid=uid,
-        sandbox=sandbox_of(pod, uid),
+        sandbox=sandbox_of(pod, uid, facts.capacity),
         images=tuple(images(pod, container) for container in pod.spec.all_containers()),
         facts=facts,
         known=planned_facts(pod, uid, facts),
@@ -174,10 +181,17 @@ def create_pod(
     pod = named(pod)
     plan = plan_pod(pod, uid or str(uuid.uuid4()), facts, images or stored_image(facts.layout))
     refuse_missing_capabilities(plan)
+    refuse_missing_controllers(plan)
     directory = PodDirectory(facts.layout, plan.uid)
     with new_pod(directory):
         try:
-            record = PodRecord(uid=plan.uid, pod=pod, created_at=now(), created_ns=time.monotonic_ns())
+            record = PodRecord(
+                uid=plan.uid,
+                pod=pod,
+                created_at=now(),
+                created_ns=time.monotonic_ns(),
+                left_out=tuple(map(str, plan.left_out())),
+            )
             write_record(f"{directory.path}/pod.json", record)
             _make(plan, directory, Results(observer), created)
         except BaseException as error:
@@ -203,6 +217,19 @@ def refuse_missing_capabilities(plan: PodPlan) -> None:
                 f'container "{container.name}" asks for capabilities this host does not have: {", ".join(missing)}',
                 hint="drop them, or give them to pyrun's own bounding set",
             )
+
+
+def refuse_missing_controllers(plan: PodPlan) -> None:
+    """Raise Unsupported when this host cannot give all limits, unless the Pod takes what it can get."""
+    missing = plan.left_out()
+    if not missing or takes_best_effort(plan.pod):
+        return
+    names = dict.fromkeys(one.setting.controller for one in missing)
+    remedies = "; ".join(f"{name}: {remedy(plan.facts.place, name)}" for name in names)
+    raise Unsupported(
+        f'this host cannot give Pod "{plan.pod.metadata.name}" its limits: {"; ".join(map(str, missing))}',
+        hint=f"{remedies}; or run it without them: --best-effort",
+    )
 
 
 def _make(plan: PodPlan, directory: PodDirectory, results: Results, created: Created | None) -> None:

@@ -84,6 +84,12 @@ def _running(pod: PodDirectory, name: str) -> tuple[ContainerKey, int]:
     if group.is_frozen(leaf):
         os.close(pidfd)
         raise Conflict(f'container "{name}" is paused', hint="let it go on first: pyrun pod unpause")
+    if group.stands_still(leaf):
+        os.close(pidfd)
+        raise Conflict(
+            f'container "{name}" is frozen: somebody else has frozen a cgroup above it',
+            hint=f"thaw it: echo 0 > {os.path.dirname(leaf)}/cgroup.freeze",
+        )
     return key, pidfd
 
 

@@ -19,6 +19,7 @@ from pyrun.runtime.clock import now, rfc3339
 from pyrun.runtime.pods import ContainerKey, PodDirectory
 from pyrun.spec.container import ContainerConfig
 from pyrun.spec.image import Image
+from pyrun.spec.linux import container_resources
 from pyrun.spec.pod import Container, Pod
 from pyrun.spec.sandbox import SandboxConfig, SandboxFacts
 from pyrun.state import transaction
@@ -49,13 +50,20 @@ def config_of(
 
     Raises InputError when neither container nor image names a program.
     """
-    return container_of(pod, container, image, known.uid, facts.layout, known)
+    config = container_of(pod, container, image, known.uid, facts.layout, known)
+    return msgspec.structs.replace(config, resources=container_resources(pod, container, facts.capacity))
 
 
 def known_facts(uid: str, address: str, facts: HostFacts) -> PodFacts:
     """Return what containers may be told of a Pod whose sandbox is made; no address on the host's network."""
     host_address = facts.network.gateway if address else facts.address
-    return PodFacts(uid=uid, address=address, node_name=facts.hostname, host_address=host_address)
+    return PodFacts(
+        uid=uid,
+        address=address,
+        node_name=facts.hostname,
+        host_address=host_address,
+        capacity=facts.capacity,
+    )
 
 
 def make_sandbox(config: SandboxConfig, site: Site, attempt: int = 0, *, initialized: bool = False) -> str:

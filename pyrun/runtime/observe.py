@@ -79,6 +79,7 @@ def observe(pod: PodDirectory) -> PodObservation:
         restarted_ns=sandbox.restarted_ns,
         stop=pod.stop(),
         containers=containers,
+        left_out=record.left_out,
         condition_times=tuple((t.type, t.status, t.at, t.at_ns) for t in pod.conditions().times),
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from pyrun.errors import InputError
-from pyrun.spec.annotations import ROOTFS_PREFIX
+from pyrun.spec.annotations import BEST_EFFORT, DOMAIN, ROOTFS_PREFIX
 from pyrun.spec.pod import (
     Container,
     EmptyDir,
@@ -20,12 +20,16 @@ from pyrun.spec.pod import (
     Volume,
     VolumeMount,
 )
+from pyrun.spec.resources import ResourceList, ResourceRequirements
 
 CONTAINER = "main"
 
 
 class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """The options of `run`. `rootfs`: the image is a plain directory. Volumes are `SOURCE:TARGET[:ro]`."""
+    """The options of `run`. `rootfs`: the image is a plain directory. Volumes are `SOURCE:TARGET[:ro]`.
+
+    `memory` is bytes, `cpu_millis` thousandths of a CPU, `pids` processes and threads; each a limit, None for none.
+    """
 
     image: str
     args: tuple[str, ...] = ()
@@ -39,6 +43,10 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     host_network: bool = False
     privileged: bool = False
     read_only: bool = False
+    memory: int | None = None
+    cpu_millis: int | None = None
+    pids: int | None = None
+    best_effort: bool = False
 
 
 def pod_of(request: RunRequest) -> Pod:
@@ -48,7 +56,7 @@ def pod_of(request: RunRequest) -> Pod:
         metadata=Metadata(
             name=request.name,
             generate_name="" if request.name else "run-",
-            annotations={ROOTFS_PREFIX + CONTAINER: request.image} if request.rootfs else {},
+            annotations=_annotations(request),
         ),
         spec=PodSpec(
             containers=(
@@ -60,6 +68,7 @@ def pod_of(request: RunRequest) -> Pod:
                     env=tuple(_variable(text) for text in request.env),
                     working_dir=request.workdir,
                     volume_mounts=tuple(mount for _, mount in volumes),
+                    resources=_resources(request),
                     stdin=request.stdin,
                     tty=request.terminal,
                     security_context=SecurityContext(
@@ -72,6 +81,21 @@ def pod_of(request: RunRequest) -> Pod:
             restart_policy=RestartPolicy.NEVER,
         ),
     )
+
+
+def _annotations(request: RunRequest) -> dict[str, str]:
+    given = {
+        ROOTFS_PREFIX + CONTAINER: request.image if request.rootfs else None,
+        f"pids-limit.{DOMAIN}/{CONTAINER}": None if request.pids is None else str(request.pids),
+        BEST_EFFORT: "true" if request.best_effort else None,
+    }
+    return {key: value for key, value in given.items() if value is not None}
+
+
+def _resources(request: RunRequest) -> ResourceRequirements:
+    """Return the limits, which are requests too, as where a manifest gives only limits."""
+    limits = ResourceList(cpu_millis=request.cpu_millis, memory=request.memory)
+    return ResourceRequirements(requests=limits, limits=limits)
 
 
 def _variable(text: str) -> EnvVar:

@@ -1,6 +1,7 @@
 """The plan of a Pod that is not going to be made: the same operations, with references for what is not known.
 
-Nothing of the host is read and no image is looked up, so that a manifest gives the same plan on every machine.
+Nothing of the host is read but its size, and no image is looked up, so that a manifest gives the same plan on every
+machine but for the OOM scores, which are shares of its memory.
 What is allocated or found only when the plan is applied stands in angle brackets: `<uid>`, `<layers of IMAGE>`.
 """
 
@@ -10,6 +11,10 @@ from collections.abc import Sequence
 
 import msgspec
 
+from pyrun.cgroups.controllers import CONTROLLERS
+from pyrun.cgroups.delegation import Place, find_place, remedy
+from pyrun.cgroups.setting import SetCgroup
+from pyrun.errors import PyrunError
 from pyrun.plan.convert import image_from_directory, root_directory
 from pyrun.plan.host import HostFacts
 from pyrun.runtime.create import PodPlan, plan_pod
@@ -18,16 +23,23 @@ from pyrun.spec.image import Image, ImageConfig
 from pyrun.spec.layout import Layout
 from pyrun.spec.network import NetworkConfig
 from pyrun.spec.pod import Container, Pod
+from pyrun.spec.resources import Capacity
 
-CGROUP_MOUNT = "<unified cgroup mount>"
+_PLACE = Place(parent="<unified cgroup mount>", controllers=CONTROLLERS)
 HOSTNAME = "<hostname of the host>"
 
 
-def plan_pods(pods: Sequence[Pod], layout: Layout, network: NetworkConfig) -> tuple[PodPlan, ...]:
-    """Return the plan of each Pod of a manifest. InputError when a container has no program."""
+def plan_pods(
+    pods: Sequence[Pod], layout: Layout, network: NetworkConfig, capacity: Capacity
+) -> tuple[PodPlan, ...]:
+    """Return the plan of each Pod of a manifest for a host of this size that has all controllers.
+
+    InputError when a container has no program.
+    """
     facts = HostFacts(
         layout=layout,
-        cgroup_mount=CGROUP_MOUNT,
+        place=_PLACE,
+        capacity=capacity,
         capabilities=ALL_CAPABILITIES,
         limits=(),
         network=network,
@@ -38,6 +50,21 @@ def plan_pods(pods: Sequence[Pod], layout: Layout, network: NetworkConfig) -> tu
         uid = "<uid>" if len(pods) == 1 else f"<uid {number}>"
         plans.append(plan_pod(_named(pod), uid, facts, _referenced_image))
     return tuple(plans)
+
+
+def what_is_missing(plans: Sequence[PodPlan]) -> tuple[str, ...]:
+    """Return a sentence for each controller that the plans write to and this host does not have."""
+    operations = [operation for plan in plans for operation in plan.all_operations()]
+    files = dict.fromkeys(o.file for o in operations if isinstance(o, SetCgroup))
+    try:
+        place = find_place()
+    except PyrunError as error:
+        return (error.sentence(),)
+    return tuple(
+        f"no controller {name}: {', '.join(there)} cannot be written ({remedy(place, name)})"
+        for name in CONTROLLERS
+        if name not in place.controllers and (there := [f for f in files if f.startswith(f"{name}.")])
+    )
 
 
 def _named(pod: Pod) -> Pod:

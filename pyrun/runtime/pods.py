@@ -189,6 +189,19 @@ def _held(pod: PodDirectory, timeout: float) -> Iterator[None]:
         yield
 
 
+def is_locked(pod: PodDirectory) -> bool:
+    """Whether somebody makes or removes something of a Pod right now; of one that is gone no lock file is left."""
+    fd = acquire(pod.lock_path, 0)
+    if fd is None:
+        return True
+    try:
+        if not os.path.isdir(pod.path):
+            forget_lock(pod)
+    finally:
+        os.close(fd)
+    return False
+
+
 def forget_lock(pod: PodDirectory) -> None:
     """Remove the lock file of a Pod that is gone; the caller holds it. Who waits for it makes sure of that."""
     with contextlib.suppress(FileNotFoundError):

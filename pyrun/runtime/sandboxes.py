@@ -27,7 +27,7 @@ def rebuild_sandbox(pod: PodDirectory, facts: HostFacts) -> None:
         close_all(pod)
         transaction.undo(pod.sandbox_journal())
         manifest = require_pod(pod)
-        config = sandbox_of(manifest, pod.uid)
+        config = sandbox_of(manifest, pod.uid, facts.capacity)
         results = Results()
         try:
             site = Site.of(pod, facts, config, results)

@@ -104,7 +104,12 @@ def change_stop(path: str, change: Callable[[Stop | None], Stop]) -> Stop:
 
 
 def thaw_containers(pod: PodDirectory, sandbox: SandboxRecord, only: str | None = None) -> None:
-    """Thaw the containers of a Pod, or one: a frozen process takes no signal but SIGKILL."""
+    """Thaw the containers of a Pod, or one: a frozen process takes no signal but SIGKILL.
+
+    The Pod's own group too, which only somebody else can have frozen: monitors in it could not tell of any end.
+    """
+    if group.is_frozen(sandbox.facts.cgroup):
+        group.thaw(sandbox.facts.cgroup)
     for name in dict.fromkeys(name for name, _ in pod.attempts() if only in (None, name)):
         leaf = f"{sandbox.facts.cgroup}/{container_leaf(name)}"
         if group.is_frozen(leaf):

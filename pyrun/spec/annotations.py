@@ -6,14 +6,18 @@
   host's (time_namespaces(7)), as a Go duration (`24h`, `-1h30m`, `1.5s`) or as plain seconds.
 - `pyrun.io/backoff-initial`, `pyrun.io/backoff-max`, `pyrun.io/backoff-reset`: the delays of restarts (see
   `BackoffSettings`), as a duration (`1s`, `500ms`, `0`); what is not given is the host's.
+- `pyrun.io/best-effort`: `true` lets the Pod run without those of its limits that the host cannot give; its condition
+  `pyrun.io/ResourcesApplied` says which.
 """
 
 from __future__ import annotations
 
 import re
 
+import msgspec
+
 from pyrun.spec.backoff import BackoffSettings
-from pyrun.spec.pod import Pod
+from pyrun.spec.pod import Metadata, Pod
 from pyrun.spec.value import Value
 
 DOMAIN = "pyrun.io"
@@ -23,6 +27,7 @@ TIME_OFFSET_BOOTTIME = "pyrun.io/time-offset-boottime"
 BACKOFF_INITIAL = "pyrun.io/backoff-initial"
 BACKOFF_MAX = "pyrun.io/backoff-max"
 BACKOFF_RESET = "pyrun.io/backoff-reset"
+BEST_EFFORT = "pyrun.io/best-effort"
 
 MAX_OFFSET_NS = (2**63 - 1) // 2
 """Farthest offset in nanoseconds that the kernel takes: 146 years (kernel/time/namespace.c)."""
@@ -84,6 +89,23 @@ def backoff_of(pod: Pod, default: BackoffSettings) -> BackoffSettings:
         maximum_ns=maximum,
         reset_ns=of(BACKOFF_RESET, default.reset_ns),
     )
+
+
+def takes_best_effort(pod: Pod) -> bool:
+    """Whether the Pod may run without limits that the host cannot give."""
+    return pod.metadata.annotations.get(BEST_EFFORT) == "true"
+
+
+def with_best_effort(metadata: Metadata) -> Metadata:
+    """Return the metadata of a Pod that takes what it can get."""
+    return msgspec.structs.replace(metadata, annotations={**metadata.annotations, BEST_EFFORT: "true"})
+
+
+def parse_switch(text: str) -> bool:
+    """Read `true` or `false`; raises ValueError with a sentence."""
+    if text not in ("true", "false"):
+        raise ValueError(f"{text[:_MAX_TEXT]!r} is neither true nor false")
+    return text == "true"
 
 
 def parse_offset(text: str) -> int:

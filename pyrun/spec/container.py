@@ -10,6 +10,8 @@ import enum
 
 import msgspec
 
+from pyrun.spec.cgroup import LinuxResources
+
 
 class PidMode(enum.Enum):
     """Which PID namespace a container lives in."""
@@ -77,3 +79,4 @@ class ContainerConfig(msgspec.Struct, frozen=True, kw_only=True):
     message_path: str = ""
     image: str = ""
     image_id: str = ""
+    resources: LinuxResources = LinuxResources()

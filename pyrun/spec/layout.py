@@ -95,6 +95,6 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
         """The directory of a container's logs, one file an attempt."""
         return f"{self.pod_root(uid)}/logs/{name}"
 
-    def cgroup_prefix(self, mount: str) -> str:
-        """The cgroup that all Pods of the instance share, below the mount of the unified hierarchy."""
-        return f"{mount}/{self.name}"
+    def cgroup_prefix(self, parent: str) -> str:
+        """The cgroup that all Pods of the instance share, in the one where the groups of instances lie."""
+        return f"{parent}/{self.name}"

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import enum
 
+from pyrun.spec.downward import ResourceReference
 from pyrun.spec.probe import Lifecycle, Probe
+from pyrun.spec.resources import ResizePolicy, ResourceRequirements
 from pyrun.spec.value import Value
 
 
@@ -82,14 +84,16 @@ class Metadata(Value, frozen=True, kw_only=True):
 
 
 class EnvVar(Value, frozen=True, kw_only=True):
-    """An environment variable: a literal value, `$(NAME)` not yet expanded, or a field of the Pod.
+    """An environment variable: a literal value, `$(NAME)` not yet expanded, or (downward API) one of the Pod's.
 
-    `field_path` (downward API) is empty for a literal one, else such as `metadata.name` or `status.podIP`.
+    `field_path` is a field such as `metadata.name` or `status.podIP`, `resource` a request or limit; a literal one
+    has neither.
     """
 
     name: str
     value: str = ""
     field_path: str = ""
+    resource: ResourceReference | None = None
 
 
 class RestartRule(Value, frozen=True, kw_only=True):
@@ -157,6 +161,8 @@ class Container(Value, frozen=True, kw_only=True):
     tty: bool = False
     stop_signal: str = ""
     security_context: SecurityContext = SecurityContext()
+    resources: ResourceRequirements = ResourceRequirements()
+    resize_policy: tuple[ResizePolicy, ...] = ()
     restart_policy: RestartPolicy | None = None
     restart_policy_rules: tuple[RestartRule, ...] = ()
     startup_probe: Probe | None = None
@@ -191,6 +197,7 @@ class Volume(Value, frozen=True, kw_only=True):
 class PodSpec(Value, frozen=True, kw_only=True):
     """What a Pod shall be. Times in seconds; `active_deadline_seconds` None is no deadline.
 
+    `resources` are those of the Pod as a whole; None when only its containers have some.
     `service_account_name` is only what a field reference reads: there are no accounts.
     """
 
@@ -206,6 +213,7 @@ class PodSpec(Value, frozen=True, kw_only=True):
     termination_grace_period_seconds: int = 30
     active_deadline_seconds: int | None = None
     service_account_name: str = ""
+    resources: ResourceRequirements | None = None
 
     def all_containers(self) -> tuple[Container, ...]:
         """Init containers (sidecars among them), then application containers, in the order of the manifest."""

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import msgspec
 
+from pyrun.spec.cgroup import LinuxResources
 from pyrun.spec.layout import Layout
 from pyrun.spec.pod import HostPath
+from pyrun.spec.qos import QosClass
 
 SHM_SIZE = 64 * 1024 * 1024
 """Bytes of /dev/shm, as the container engines give it."""
@@ -30,7 +32,11 @@ class HostVolume(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SandboxConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """What the sandbox of one Pod shall be. Clock offsets are nanoseconds."""
+    """What the sandbox of one Pod shall be. Clock offsets are nanoseconds.
+
+    `resources` are those of the Pod's own cgroup. `cpu_millis` is what it asks for as a whole, and `controllers` those
+    that the limits of the Pod and its containers cannot do without.
+    """
 
     uid: str
     name: str
@@ -44,10 +50,17 @@ class SandboxConfig(msgspec.Struct, frozen=True, kw_only=True):
     host_volumes: tuple[HostVolume, ...] = ()
     monotonic_offset: int = 0
     boottime_offset: int = 0
+    qos: QosClass = QosClass.BEST_EFFORT
+    resources: LinuxResources = LinuxResources()
+    cpu_millis: int = 0
+    controllers: tuple[str, ...] = ()
 
 
 class SandboxFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What a container needs to know of the sandbox it joins."""
+    """What a container needs to know of the sandbox it joins.
+
+    `cgroup` is the path of the Pod's; `oom_together`: an OOM kill takes all its containers at once.
+    """
 
     uid: str
     layout: Layout
@@ -56,3 +69,4 @@ class SandboxFacts(msgspec.Struct, frozen=True, kw_only=True):
     host_pid: bool
     host_ipc: bool
     hostname: str
+    oom_together: bool = False

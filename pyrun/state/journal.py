@@ -11,7 +11,11 @@ import os
 
 import msgspec
 
-from pyrun.cgroups.group import CreateCgroup
+from pyrun.cgroups.delegation import VacateCgroup
+from pyrun.cgroups.group import CreateCgroup, CreateLeaf
+from pyrun.cgroups.scope import EnsureScope
+from pyrun.cgroups.setting import EnableControllers, SetCgroup
+from pyrun.cgroups.tier import WeighTier
 from pyrun.errors import StateError
 from pyrun.kernel.operation import Operation
 from pyrun.network.etc_files import WriteEtcFiles
@@ -28,6 +32,12 @@ AnyOperation = (
     | ClaimName
     | PrepareHostPath
     | CreateCgroup
+    | CreateLeaf
+    | VacateCgroup
+    | EnsureScope
+    | WeighTier
+    | SetCgroup
+    | EnableControllers
     | LeaseAddress
     | EnsureNetwork
     | ConnectPod

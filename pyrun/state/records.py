@@ -19,13 +19,14 @@ from pyrun.state.files import read_if_there, write_atomically
 class PodRecord(msgspec.Struct, frozen=True, kw_only=True):
     """The Pod itself, written first of all; its metadata may change later (labels, owners).
 
-    `created_at` is RFC 3339 in UTC, `created_ns` CLOCK_MONOTONIC.
+    `created_at` is RFC 3339 in UTC, `created_ns` CLOCK_MONOTONIC. `left_out` are the limits that it runs without.
     """
 
     uid: str
     pod: Pod
     created_at: str
     created_ns: int
+    left_out: tuple[str, ...] = ()
 
 
 class SandboxRecord(msgspec.Struct, frozen=True, kw_only=True):

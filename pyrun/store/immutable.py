@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pyrun.errors import ManifestError, Problem
-from pyrun.manifest.scalars import Value, quoted
+from pyrun.manifest.scalars import Value
 from pyrun.spec.object import Json, ObjectKey
+from pyrun.spec.quoting import quoted
 from pyrun.store.convert import json_value
 
 

@@ -56,11 +56,18 @@ def pods_of(cli: Cli, *selector: str) -> list[Any]:
 
 def container_of(cli: Cli, container: str = "c0", name: str = "test") -> Any:
     """Return the status of a container, an init container too."""
-    status = pod_of(cli, name)["status"]
-    for found in (*status.get("initContainerStatuses", ()), *status["containerStatuses"]):
+    pod = pod_of(cli, name)
+    found = _container_in(pod, container)
+    assert found is not None, f"no container {container} in {pod}"
+    return found
+
+
+def _container_in(pod: Any, container: str) -> Any:
+    status = {} if pod is None else pod["status"]
+    for found in (*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())):
         if found["name"] == container:
             return found
-    raise AssertionError(f"no container {container} in {status}")
+    return None
 
 
 def condition(pod: Any, kind: str) -> bool:
@@ -81,8 +88,13 @@ def until_pod(cli: Cli, check: Callable[[Any], T | None], name: str = "test", ti
 def until_container(
     cli: Cli, check: Callable[[Any], T | None], container: str = "c0", name: str = "test", timeout: float = 20
 ) -> T:
-    """Wait until `check` of a container's status gives something; return it."""
-    return eventually(lambda: check(container_of(cli, container, name)), timeout)
+    """Wait until `check` of a container's status gives something; return it. What was applied comes to be first."""
+
+    def look() -> T | None:
+        status = _container_in(pod_of(cli, name), container)
+        return None if status is None else check(status)
+
+    return eventually(look, timeout)
 
 
 def restarts(count: int) -> Callable[[Any], Any]:

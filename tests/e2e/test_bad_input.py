@@ -120,8 +120,8 @@ def test_an_unknown_field_is_refused_with_the_nearest_known_one(cli: Cli) -> Non
 
 
 def test_a_field_of_kubernetes_that_is_not_supported_is_refused_by_name(cli: Cli) -> None:
-    lines = refused(cli, manifest(cli, box(SLEEP, resizePolicy=[])))
-    assert "spec.containers[0].resizePolicy: " in lines[1]
+    lines = refused(cli, manifest(cli, box(SLEEP, volumeDevices=[])))
+    assert "spec.containers[0].volumeDevices: " in lines[1]
     assert "not supported" in lines[1]
 
 

@@ -118,14 +118,15 @@ def test_no_unified_hierarchy(check: Check) -> None:
 
 def test_a_hybrid_host_is_named(check: Check) -> None:
     from pyrun.cgroups import files
+    from pyrun.cgroups.controllers import CONTROLLERS
 
     report, code = check()
-    finding = of(report, "cgroup v2")
+    assert of(report, "cgroup v2").detail == files.unified_mount()
     held = files.controllers(files.unified_mount())
-    lacking = [name for name in ("cpu", "io", "memory", "pids") if name not in held]
-    assert files.unified_mount() in finding.detail
-    assert (finding.verdict is Verdict.LIMITED) is bool(lacking)
-    assert all(name in finding.detail for name in lacking)
+    for name in CONTROLLERS:
+        finding = of(report, f"controller {name}")
+        assert (finding.verdict is Verdict.LIMITED) is (name not in held)
+        assert bool(finding.remedy) is (name not in held)
     assert code == 0
 
 

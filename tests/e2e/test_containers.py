@@ -16,7 +16,6 @@ from typing import Any
 
 import pytest
 
-from pyrun.cgroups.files import unified_mount
 from pyrun.plan.container import MASKED_PATHS, READONLY_PATHS
 from pyrun.runtime.clock import parse_rfc3339
 from tests.e2e.conftest import SLOW, Cli, eventually
@@ -517,7 +516,7 @@ def test_processes_left_by_the_program_end_with_it_in_a_shared_pid_namespace(cli
 
 
 def _events(cli: Cli, uid: str, leaf: str) -> str:
-    return Path(f"{cli.layout.cgroup_prefix(unified_mount())}/{uid}/{leaf}/cgroup.events").read_text()
+    return (Path(cli.inspect(uid)["cgroup"]) / leaf / "cgroup.events").read_text()
 
 
 def test_create_in_a_pipeline_returns_at_once(cli: Cli) -> None:

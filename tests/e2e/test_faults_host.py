@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from pyrun.runtime.pods import PodDirectory, pod_directories
+from pyrun.runtime.pods import PodDirectory, is_locked, pod_directories
 from pyrun.state.locks import acquire
 from tests.e2e.conftest import SLOW, Cli, eventually
 from tests.e2e.observe import box, pause_of, processes_below
@@ -346,23 +346,15 @@ def test_the_end_of_the_terminal_is_nothing_to_it(cli: Cli) -> None:
         cli.ok("pod", "rm", "-f", uid)
 
 
-def _is_locked(cli: Cli, uid: str) -> bool:
-    """Whether somebody works on a Pod."""
-    fd = acquire(PodDirectory(cli.layout, uid).lock_path, 0)
-    if fd is not None:
-        os.close(fd)
-    return fd is None
-
-
 def test_it_ends_at_once_and_terminations_go_on(cli: Cli) -> None:
-    """SIGTERM with a preStop and a grace of a minute under way: the worker outlives it, and takes no notice."""
+    """SIGTERM in the middle of a long termination: the worker outlives it, and takes no notice."""
     with supervising(cli) as process:
         stubborn = box(STUBBORN, lifecycle={"preStop": {"exec": {"command": ["sleep", "1"]}}})
         uid = cli.create(manifest(cli, stubborn, terminationGracePeriodSeconds=4))
         with spawn(cli, "delete", "pod", "test") as waiting:
             stop = eventually(lambda: PodDirectory(cli.layout, uid).stop())
             waiting.kill()
-        eventually(lambda: bool(PodDirectory(cli.layout, uid).stop() and _is_locked(cli, uid)))
+        eventually(lambda: is_locked(PodDirectory(cli.layout, uid)))
         process.terminate()
         process.wait(3 * SLOW)
         assert time.monotonic_ns() < stop.deadline_ns
@@ -388,6 +380,13 @@ def test_a_lock_that_stays_taken_holds_up_only_its_pod(cli: Cli) -> None:
             assert command.wait(20 * SLOW) == 0
         assert not pause_of(cli, uid).alive()
         cli.ok("delete", "rs", "web", "--wait")
+
+
+def test_looking_for_the_lock_of_a_pod_that_is_gone_makes_none(cli: Cli) -> None:
+    gone = PodDirectory(cli.layout, "11111111-2222-3333-4444-555555555555")
+    os.makedirs(cli.layout.locks)
+    assert not is_locked(gone)
+    assert not os.path.exists(gone.lock_path)
 
 
 def test_a_container_is_started_again_when_the_lock_is_free(cli: Cli) -> None:

@@ -16,7 +16,6 @@ from typing import Any
 
 import pytest
 
-from pyrun.cgroups.files import unified_mount
 from pyrun.runtime.pods import PodDirectory
 from tests.e2e.conftest import SLOW, Cli, eventually
 from tests.e2e.observe import (
@@ -236,8 +235,8 @@ def test_the_grace_period_is_one_for_all_containers(cli: Cli) -> None:
     for i in range(3):
         wait_for_output(cli, uid, "ready", f"c{i}")
     began = time.monotonic()
-    cli.ok("pod", "stop", "-t1", "test")
-    assert 1 <= time.monotonic() - began < 2.8 * SLOW
+    cli.ok("pod", "stop", "-t5", "test")
+    assert 5 <= time.monotonic() - began < 14 * SLOW, "one after the other would take 15"
     assert all("got TERM" in output(cli, uid, f"c{i}") for i in range(3))
 
 
@@ -254,7 +253,7 @@ def test_stop_ends_every_process_and_keeps_records_logs_and_address(cli: Cli) ->
     wait_for_output(cli, uid, "before")
     address = status_of(cli)["podIP"]
     cli.ok("pod", "stop", "-t0", "test")
-    group = f"{cli.layout.cgroup_prefix(unified_mount())}/{uid}"
+    group = cli.inspect(uid)["cgroup"]
     assert processes_below(group) == []
     assert not pause_of(cli, uid).alive()
     assert status_of(cli)["podIP"] == address
@@ -399,13 +398,13 @@ def test_rm_kills_what_ignores_signals_and_forks(cli: Cli) -> None:
     run_pod(cli, box(script), shareProcessNamespace=True)
     began = time.monotonic()
     cli.ok("pod", "rm", "-f", "test")
-    assert time.monotonic() - began < 4 * SLOW
+    assert time.monotonic() - began < 25 * SLOW, "it waited for the grace period"
 
 
 def test_rm_ends_every_process_by_itself(cli: Cli) -> None:
     """When the command returns, pause, init and monitors have ended: no second kill, no later one."""
     uid = run_pod(cli, box(SLEEP), box("sleep 1000 & exec sleep 1000", "c1"), shareProcessNamespace=True)
-    group = f"{cli.layout.cgroup_prefix(unified_mount())}/{uid}"
+    group = cli.inspect(uid)["cgroup"]
     pidfds = [os.pidfd_open(pid) for pid in processes_below(group)]
     assert len(pidfds) == 6
     cli.ok("pod", "rm", "-f", "test")

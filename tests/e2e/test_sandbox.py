@@ -161,10 +161,11 @@ def test_pause_is_executed_from_memory(pair: Pair) -> None:
 
 
 def test_pause_and_containers_have_a_leaf_each_in_the_group_of_the_pod(pair: Pair) -> None:
-    group = f"/{pair.cli.layout.name}/{pair.uid}"
-    assert cgroup_of(pair.pause) == f"{group}/pause"
-    assert cgroup_of(pair.c0) == f"{group}/ctr-c0"
-    assert cgroup_of(pair.c1) == f"{group}/ctr-c1"
+    group = f"/{pair.cli.layout.name}/besteffort/{pair.uid}"
+    assert pair.cli.inspect(pair.uid)["cgroup"].endswith(group)
+    assert cgroup_of(pair.pause).endswith(f"{group}/pause")
+    assert cgroup_of(pair.c0).endswith(f"{group}/ctr-c0")
+    assert cgroup_of(pair.c1).endswith(f"{group}/ctr-c1")
 
 
 def test_shared_pid_namespace(cli: Cli) -> None:

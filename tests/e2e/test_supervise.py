@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -70,6 +71,12 @@ def test_two_at_once_are_impossible(cli: Cli) -> None:
         assert cli.run("supervise", "--detach").returncode in (0, 1)
         found = supervisor(cli.layout)
         assert found is not None and found.pid == first.pid
+
+
+def test_it_ends_when_the_state_is_removed(cli: Cli) -> None:
+    with supervising(cli) as process:
+        shutil.rmtree(cli.state)
+        assert process.wait(20) == 0
 
 
 def test_stopping_it_leaves_pods_alone(cli: Cli) -> None:
@@ -186,6 +193,9 @@ def test_a_broken_record_stops_nothing(cli: Cli) -> None:
         cli.create(manifest(cli, box("exit 1"), name="other", annotations=QUICK))
         until_container(cli, lambda s: s["restartCount"] >= 1, name="other")
         assert pause.alive()
+        listed = cli.run("get", "pods", "-o", "name")
+        assert set(listed.stdout.split()) == {"pod/test", "pod/other"}
+        assert listed.stderr.count("sandbox.json") == 1
         path.write_bytes(good)
 
 

@@ -116,7 +116,7 @@ def test_waiting_for_the_last_process_ends_with_it(leaf: str) -> None:
     ready(process)
     began = time.monotonic()
     assert not group.wait_until_empty(leaf, 0.1)
-    assert 0.1 <= time.monotonic() - began < 2
+    assert 0.1 <= time.monotonic() - began < 20
     process.kill()
     assert group.wait_until_empty(leaf, 5)
     assert files.events(leaf)["populated"] == 0

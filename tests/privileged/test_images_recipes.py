@@ -141,7 +141,7 @@ def test_the_collector_prints_each_line_as_it_is(rooted: Rooted, running: subpro
             out.write(line + "\n")
         began = time.monotonic()
         assert read_line(running) == line
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 10
     # As logrotate does it.
     log.rename(rooted.logs / "access.log.1")
     log.write_text("after rotation\n")

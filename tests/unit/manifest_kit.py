@@ -19,6 +19,7 @@ HANDLERS: dict[str, Value] = {
     "grpc": {"port": 80},
     "sleep": {"seconds": 1},
 }
+FIELD: Value = {"fieldRef": {"fieldPath": "metadata.name"}}
 PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
 HOOKS = ("postStart", "preStop")
 
@@ -52,7 +53,11 @@ def _container(name: str, path: str) -> dict[str, Value]:
     }
     container |= {probe: _handler(steps) for probe in PROBES if probe in steps[:-1]}
     if "valueFrom" in steps[:-1]:
-        container["env"] = [{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]
+        resource = "resourceFieldRef" in steps
+        origin: Value = {"resourceFieldRef": {"resource": "limits.cpu"}} if resource else FIELD
+        container["env"] = [{"name": "A", "valueFrom": copy.deepcopy(origin)}]
+    if "resizePolicy[0]" in steps:
+        container["resizePolicy"] = [{"resourceName": "cpu", "restartPolicy": "NotRequired"}]
     if "restartPolicyRules[0]" in steps:
         container["restartPolicy"] = "Always"
         container["restartPolicyRules"] = [

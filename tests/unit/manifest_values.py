@@ -8,8 +8,10 @@ import msgspec
 from hypothesis import strategies as st
 
 from pyrun.manifest.containers import SIGNAL_NAMES
+from pyrun.manifest.resources import MAX_CPU_MILLIS, MIN_MEMORY_LIMIT
 from pyrun.spec.capability import ALL_CAPABILITIES
-from pyrun.spec.downward import FIELD_PATHS
+from pyrun.spec.downward import FIELD_PATHS, RESOURCES, ResourceReference, divisors
+from pyrun.spec.effective import containers_request, filled
 from pyrun.spec.pod import (
     Capabilities,
     Container,
@@ -42,6 +44,13 @@ from pyrun.spec.probe import (
     TcpSocketAction,
 )
 from pyrun.spec.replicaset import PodTemplate, ReplicaSet, ReplicaSetSpec
+from pyrun.spec.resources import (
+    ResizableResource,
+    ResizePolicy,
+    ResourceList,
+    ResourceRequirements,
+    RestartOnResize,
+)
 from pyrun.spec.selector import Operator, Requirement, Selector
 
 LABEL = st.from_regex(r"[a-z0-9]([-a-z0-9]{0,20}[a-z0-9])?", fullmatch=True)
@@ -82,9 +91,17 @@ FIELD_REFERENCES = (
     | LABEL.map("metadata.labels['{}']".format)
     | LABEL.map("metadata.annotations['example.com/{}']".format)
 )
-VARIABLES = st.builds(EnvVar, name=VARIABLE, value=TEXT) | st.builds(
-    EnvVar, name=VARIABLE, field_path=FIELD_REFERENCES
+RESOURCE_REFERENCES = st.sampled_from(RESOURCES).flatmap(
+    lambda resource: st.builds(
+        ResourceReference, resource=st.just(resource), divisor=st.sampled_from([*divisors(resource).values()])
+    )
 )
+VARIABLES = (
+    st.builds(EnvVar, name=VARIABLE, value=TEXT)
+    | st.builds(EnvVar, name=VARIABLE, field_path=FIELD_REFERENCES)
+    | st.builds(EnvVar, name=VARIABLE, resource=RESOURCE_REFERENCES)
+)
+PAGE_SIZES = st.integers(14, 34).map(lambda twos: 2**twos)
 HEADERS = st.builds(
     HttpHeader,
     name=st.from_regex(r"[-A-Za-z0-9]{1,10}", fullmatch=True),
@@ -98,6 +115,61 @@ RULES = st.builds(
 )
 EXECS = st.builds(ExecAction, command=st.lists(TEXT, min_size=1, max_size=3).map(tuple))
 MOUNT_POINTS = ABSOLUTE.filter(lambda path: path.strip("/.") != "")
+
+
+@st.composite
+def resources(draw: st.DrawFn, *, of_pod: bool = False) -> ResourceRequirements:
+    """Requests and limits: a request is at most its limit, and there where its limit is."""
+
+    def pair(least: int, most: int) -> tuple[int | None, int | None]:
+        request, limit = draw(st.none() | st.integers(1, most)), draw(st.none() | st.integers(least, most))
+        return (limit if request is None or (limit is not None and request > limit) else request), limit
+
+    cpu, memory = pair(1, MAX_CPU_MILLIS // 10), pair(MIN_MEMORY_LIMIT, 2**50)
+    storage = (None, None) if of_pod else pair(1, 2**50)
+    sizes = draw(st.lists(PAGE_SIZES, max_size=2, unique=True)) if any((*cpu, *memory)) else []
+    pages = tuple((size, size * draw(st.integers(1, 2**20))) for size in sorted(sizes))
+    return ResourceRequirements(
+        requests=ResourceList(
+            cpu_millis=cpu[0], memory=memory[0], ephemeral_storage=storage[0], hugepages=pages
+        ),
+        limits=ResourceList(
+            cpu_millis=cpu[1], memory=memory[1], ephemeral_storage=storage[1], hugepages=pages
+        ),
+    )
+
+
+@st.composite
+def pod_resources(draw: st.DrawFn, spec: PodSpec) -> ResourceRequirements | None:
+    """The resources of a Pod as a whole, not less than what its containers ask for and may use."""
+    found = draw(st.none() | resources(of_pod=True))
+    if found in (None, ResourceRequirements()):
+        return None
+    asked = containers_request(spec)
+    limits = [container.resources.limits for container in spec.all_containers()]
+    pages = dict(asked.hugepages)
+
+    def grown(amount: int | None, *others: int | None) -> int | None:
+        return None if amount is None else max(amount, *(other or 0 for other in others))
+
+    def one(given: ResourceList, *others: ResourceList) -> ResourceList:
+        return ResourceList(
+            cpu_millis=grown(given.cpu_millis, *(other.cpu_millis for other in others)),
+            memory=grown(given.memory, *(other.memory for other in others)),
+            hugepages=tuple((size, max(amount, pages.get(size, 0))) for size, amount in given.hugepages),
+        )
+
+    requests, limit = one(found.requests, asked), one(found.limits, asked, *limits)
+    if limit != ResourceList():
+        whole = ResourceList(cpu_millis=asked.cpu_millis, memory=asked.memory)
+        requests = filled(filled(requests, whole), limit)
+    return ResourceRequirements(requests=requests, limits=limit)
+
+
+def resize_policies(*, restarts: bool) -> st.SearchStrategy[tuple[ResizePolicy, ...]]:
+    restart = st.sampled_from(RestartOnResize) if restarts else st.just(RestartOnResize.NOT_REQUIRED)
+    policies = st.builds(ResizePolicy, resource=st.sampled_from(ResizableResource), restart=restart)
+    return st.lists(policies, max_size=2, unique_by=lambda policy: policy.resource).map(tuple)
 
 
 def http_gets(ports: list[str]) -> st.SearchStrategy[HttpGetAction]:
@@ -141,6 +213,9 @@ def containers(draw: st.DrawFn, name: str, volumes: list[str], grace: int) -> Co
     return msgspec.structs.replace(
         container,
         restart_policy=policy,
+        resize_policy=draw(
+            resize_policies(restarts=policy in (RestartPolicy.ALWAYS, RestartPolicy.ON_FAILURE))
+        ),
         restart_policy_rules=draw(st.lists(RULES, max_size=3).map(tuple)) if policy else (),
         startup_probe=draw(probes(ports, "startup")),
         readiness_probe=draw(probes(ports, "readiness")),
@@ -199,6 +274,7 @@ def plain_containers(name: str, volumes: list[str]) -> st.SearchStrategy[Contain
         tty=st.booleans(),
         stop_signal=st.sampled_from(["", *SIGNAL_NAMES]),
         security_context=SECURITY,
+        resources=resources(),
         termination_message_path=ABSOLUTE,
         termination_message_policy=st.sampled_from(TerminationMessagePolicy),
     )
@@ -211,7 +287,7 @@ def specs(draw: st.DrawFn) -> PodSpec:
     grace = draw(st.integers(0, 2**63 - 1))
     names = draw(NAMES)
     inits = draw(st.integers(0, len(names) - 1))
-    return PodSpec(
+    spec = PodSpec(
         init_containers=tuple(draw(init_containers(name, volumes, grace)) for name in names[:inits]),
         containers=tuple(draw(containers(name, volumes, grace)) for name in names[inits:]),
         volumes=tuple(Volume(name=name, source=draw(SOURCES)) for name in volumes),
@@ -225,6 +301,7 @@ def specs(draw: st.DrawFn) -> PodSpec:
         active_deadline_seconds=draw(st.none() | SECONDS),
         service_account_name=draw(st.just("") | LABEL),
     )
+    return msgspec.structs.replace(spec, resources=draw(pod_resources(spec)))
 
 
 LABELS = st.dictionaries(LABEL, st.just("") | LABEL, max_size=3)

@@ -5,12 +5,22 @@ from __future__ import annotations
 import click
 import pytest
 
-from pyrun.cli.engine import EngineCommand, as_engine_error, reader_may_leave, variables
+from pyrun.cli.engine import (
+    EngineCommand,
+    as_engine_error,
+    cpu_limit,
+    memory_limit,
+    reader_may_leave,
+    variables,
+)
 from pyrun.cli.exec import split_command
 from pyrun.errors import Conflict, InputError, Interrupted, ProgramError, ProgramNotFound, PyrunError
 from pyrun.runtime.one import CONTAINER, RunRequest, pod_of
-from pyrun.spec.annotations import ROOTFS_PREFIX
+from pyrun.spec.annotations import ROOTFS_PREFIX, takes_best_effort
+from pyrun.spec.linux import container_resources
 from pyrun.spec.pod import EmptyDir, EnvVar, HostPath, PullPolicy, RestartPolicy, VolumeMount
+from pyrun.spec.qos import QosClass, qos_class
+from pyrun.spec.resources import Capacity, ResourceList, ResourceRequirements
 
 
 def test_the_pod_of_the_shortest_command() -> None:
@@ -26,6 +36,51 @@ def test_the_pod_of_the_shortest_command() -> None:
     assert (container.stdin, container.tty) == (False, False)
     assert not container.security_context.privileged
     assert not container.security_context.read_only_root_filesystem
+
+
+def test_limits_are_requests_too() -> None:
+    limits = ResourceList(cpu_millis=500, memory=1 << 26)
+    request = RunRequest(image="i", memory=1 << 26, cpu_millis=500, pids=10, best_effort=True)
+    pod = pod_of(request)
+    assert pod.spec.containers[0].resources == ResourceRequirements(requests=limits, limits=limits)
+    assert qos_class(pod.spec) is QosClass.GUARANTEED
+    assert takes_best_effort(pod)
+    assert container_resources(pod, pod.spec.containers[0], Capacity(cpu_millis=1, memory=1)).pids_max == 10
+    assert qos_class(pod_of(RunRequest(image="i")).spec) is QosClass.BEST_EFFORT
+
+
+@pytest.mark.parametrize(
+    ("text", "amount"),
+    [
+        ("64m", 64 << 20),
+        ("1g", 1 << 30),
+        ("4k", 4096),
+        ("4096b", 4096),
+        ("4096", 4096),
+        ("64Mi", 64 << 20),
+        ("64M", 64_000_000),
+        ("1.5Gi", 3 << 29),
+    ],
+)
+def test_memory_is_read_as_engines_and_as_kubernetes_do(text: str, amount: int) -> None:
+    assert memory_limit(text) == amount
+
+
+@pytest.mark.parametrize("text", ["", "m", "0", "0m", "-1", "1mb", "64 m", "1e400", "9" * 30 + "g", "x"])
+def test_what_is_no_memory_limit(text: str) -> None:
+    with pytest.raises(InputError, match="--memory"):
+        memory_limit(text)
+
+
+@pytest.mark.parametrize(("text", "millis"), [("2", 2000), ("0.5", 500), ("250m", 250), ("0.0001", 1)])
+def test_cpus(text: str, millis: int) -> None:
+    assert cpu_limit(text) == millis
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "two", "1e400"])
+def test_what_is_no_limit_of_cpus(text: str) -> None:
+    with pytest.raises(InputError, match="--cpus"):
+        cpu_limit(text)
 
 
 def test_the_pod_of_all_options() -> None:

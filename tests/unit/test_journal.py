@@ -10,32 +10,47 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from pyrun.cgroups.group import CreateCgroup
+from pyrun.cgroups.controllers import CONTROLLERS
+from pyrun.cgroups.delegation import Owner, Place, VacateCgroup
+from pyrun.cgroups.group import CreateCgroup, CreateLeaf
+from pyrun.cgroups.scope import EnsureScope
+from pyrun.cgroups.setting import EnableControllers, SetCgroup
+from pyrun.cgroups.tier import WeighTier
 from pyrun.errors import StateError
 from pyrun.kernel.operation import Operation
 from pyrun.network.etc_files import WriteEtcFiles
 from pyrun.network.operations import ConnectPod, EnsureNetwork, LeaseAddress
 from pyrun.plan.container import plan_container, plan_start
 from pyrun.plan.host import HostFacts
+from pyrun.plan.resources import make_group
 from pyrun.plan.sandbox import plan_pod, plan_sandbox, sandbox_facts
 from pyrun.rootfs.directories import ClaimName, EnsureDirectory, MakeDirectory, MakeFile, PrepareHostPath
 from pyrun.spec.capability import DEFAULT_CAPABILITIES
+from pyrun.spec.cgroup import LinuxResources
 from pyrun.spec.container import ContainerConfig, Mount, MountSource, PidMode, Process, Root
 from pyrun.spec.layout import Layout
 from pyrun.spec.network import NetworkConfig
 from pyrun.spec.pod import HostPath, HostPathType
+from pyrun.spec.qos import QosClass
+from pyrun.spec.resources import Capacity
 from pyrun.spec.sandbox import HostVolume, SandboxConfig, SandboxVolume
 from pyrun.state.journal import AnyOperation, Entry, Journal
 
 NETWORK = NetworkConfig.of("pyrun", "/run/pyrun")
 HOST = HostFacts(
     layout=Layout(),
-    cgroup_mount="/sys/fs/cgroup",
+    place=Place(parent="/sys/fs/cgroup", controllers=CONTROLLERS),
+    capacity=Capacity(cpu_millis=4000, memory=1 << 34),
     capabilities=DEFAULT_CAPABILITIES,
     limits=(),
     network=NETWORK,
     hostname="host",
 )
+
+
+def owned(owner: Owner) -> HostFacts:
+    """Return a host whose cgroups somebody looks after."""
+    return msgspec.structs.replace(HOST, place=msgspec.structs.replace(HOST.place, owner=owner))
 
 
 def everything() -> tuple[Operation, ...]:
@@ -46,6 +61,9 @@ def everything() -> tuple[Operation, ...]:
         namespace="default",
         hostname="web",
         volumes=(SandboxVolume(name="disk"), SandboxVolume(name="fast", memory=True, size_limit=1 << 20)),
+        qos=QosClass.BURSTABLE,
+        resources=LinuxResources(cpu_weight=17, memory_max=1 << 26),
+        controllers=("memory",),
         host_volumes=(HostVolume(name="h", source=HostPath(path="/srv", type=HostPathType.DIRECTORY)),),
     )
     facts = sandbox_facts(sandbox, HOST)
@@ -67,6 +85,7 @@ def everything() -> tuple[Operation, ...]:
     return (
         *plan_pod(sandbox, HOST),
         *plan_sandbox(sandbox, HOST),
+        *(o for owner in (Owner.CONTAINER, Owner.SYSTEMD) for o in make_group(sandbox, owned(owner))),
         *(o for c in configs for o in (*plan_container(c, facts, HOST, 0), *plan_start(c, facts, 0))),
     )
 
@@ -161,6 +180,12 @@ UNDONE_WITHOUT_EFFECT: tuple[Operation, ...] = (
     EnsureDirectory("/no/such/directory"),
     PrepareHostPath("v", "/no/such/path", HostPathType.FILE_OR_CREATE),
     CreateCgroup("/no/such/prefix", "group"),
+    CreateLeaf("/no/such/group", "leaf"),
+    SetCgroup("/no/such/group", "pids.max", "1"),
+    EnableControllers("/no/such/group", ("pids",)),
+    VacateCgroup("/no/such/group"),
+    WeighTier("/no/such/tier", "uid", 100),
+    EnsureScope("/no/such/machine.slice/pyrun.scope", "uid", "/pause"),
     WriteEtcFiles(directory="/no/such/etc", hostname="x", host_network=False),
     LeaseAddress(NetworkConfig.of("none", "/no/such/state"), "uid"),
 )

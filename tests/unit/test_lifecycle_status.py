@@ -417,3 +417,10 @@ def test_what_is_said_of_the_whole_pod() -> None:
     assert (found.pod_ip, [ip.ip for ip in found.pod_ips]) == ("10.88.0.2", ["10.88.0.2"])
     assert found.start_time == condition(found, "PodScheduled").last_transition_time == "made"
     assert status(pod(), observed(UP)).pod_ips == ()
+
+
+def test_limits_left_out_are_a_condition_that_stays() -> None:
+    assert all(c.type != "pyrun.io/ResourcesApplied" for c in status(pod(), observed(UP)).conditions)
+    told = condition(status(pod(), observed(UP, left_out=("Pod: a", "Pod: b"))), "pyrun.io/ResourcesApplied")
+    assert (told.status, told.reason) == ("False", "ControllersMissing")
+    assert told.message.endswith("Pod: a; Pod: b")

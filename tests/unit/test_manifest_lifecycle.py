@@ -368,7 +368,7 @@ def test_bad_field_references(path: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("variable", "expected"),
     [
-        ({"valueFrom": {}}, f"{C}.env[0].valueFrom: a source is required: fieldRef"),
+        ({"valueFrom": {}}, f"{C}.env[0].valueFrom: a source is required: fieldRef or resourceFieldRef"),
         (
             {"value": "1", "valueFrom": field_ref("metadata.name")},
             f"{C}.env[0].valueFrom: not allowed beside value",

@@ -13,6 +13,7 @@ from pyrun.manifest.nearest import nearest
 from pyrun.manifest.reader import MAX_PROBLEMS
 from pyrun.manifest.scalars import Value
 from pyrun.manifest.schema import OTHER_KINDS, POD, Kind, Support, rows
+from pyrun.spec.downward import ResourceReference
 from pyrun.spec.pod import (
     Capabilities,
     Container,
@@ -44,6 +45,13 @@ from pyrun.spec.probe import (
     SleepAction,
     TcpSocketAction,
 )
+from pyrun.spec.resources import (
+    ResizableResource,
+    ResizePolicy,
+    ResourceList,
+    ResourceRequirements,
+    RestartOnResize,
+)
 from tests.unit.manifest_kit import load, place_of, problems, put, small
 from tests.unit.manifest_values import pods
 
@@ -72,6 +80,9 @@ spec:
   terminationGracePeriodSeconds: 5
   activeDeadlineSeconds: 600
   os: {name: linux}
+  resources:
+    requests: {cpu: 3, memory: 1Gi}
+    limits: {memory: 2Gi}
   serviceAccountName: builder
   serviceAccount: builder
   initContainers:
@@ -102,6 +113,8 @@ spec:
     - {name: "odd name.$", value: $(A)}
     - {name: ME, valueFrom: {fieldRef: {apiVersion: v1, fieldPath: metadata.name}}}
     - {name: TIER, valueFrom: {fieldRef: {fieldPath: "metadata.labels['app.kubernetes.io/name']"}}}
+    - name: CPUS
+      valueFrom: {resourceFieldRef: {containerName: tcp, resource: limits.cpu, divisor: 1m}}
     workingDir: /srv
     ports: [{name: http, containerPort: 80}, {containerPort: 53.0, protocol: UDP}]
     volumeMounts:
@@ -138,6 +151,14 @@ spec:
       allowPrivilegeEscalation: false
   - {name: small, image: nginx, command: [], args: ~, lifecycle: {}, securityContext: ~}
   - {name: tcp, image: "x:1", livenessProbe: {tcpSocket: {port: 80}}, readinessProbe: ~}
+  - name: limited
+    image: x:1
+    resources:
+      requests: {cpu: 0.25, memory: 64Mi}
+      limits: {cpu: 1500m, memory: 1e8, ephemeral-storage: 1Gi, hugepages-2048Ki: 4Mi}
+    resizePolicy:
+    - {resourceName: memory, restartPolicy: RestartContainer}
+    - {resourceName: cpu, restartPolicy: NotRequired}
 status: {phase: Running}
 """
 
@@ -158,6 +179,9 @@ EXPECTED = Pod(
         termination_grace_period_seconds=5,
         active_deadline_seconds=600,
         service_account_name="builder",
+        resources=ResourceRequirements(
+            requests=ResourceList(cpu_millis=3000, memory=2**30), limits=ResourceList(memory=2**31)
+        ),
         init_containers=(
             Container(
                 name="migrate",
@@ -197,6 +221,10 @@ EXPECTED = Pod(
                     EnvVar(name="odd name.$", value="$(A)"),
                     EnvVar(name="ME", field_path="metadata.name"),
                     EnvVar(name="TIER", field_path="metadata.labels['app.kubernetes.io/name']"),
+                    EnvVar(
+                        name="CPUS",
+                        resource=ResourceReference(resource="limits.cpu", divisor=1, container="tcp"),
+                    ),
                 ),
                 working_dir="/srv",
                 ports=(
@@ -257,6 +285,31 @@ EXPECTED = Pod(
                 image="x:1",
                 image_pull_policy=PullPolicy.IF_NOT_PRESENT,
                 liveness_probe=Probe(action=TcpSocketAction(port=80)),
+            ),
+            Container(
+                name="limited",
+                image="x:1",
+                image_pull_policy=PullPolicy.IF_NOT_PRESENT,
+                resources=ResourceRequirements(
+                    requests=ResourceList(
+                        cpu_millis=250,
+                        memory=2**26,
+                        ephemeral_storage=2**30,
+                        hugepages=((2**21, 2**22),),
+                    ),
+                    limits=ResourceList(
+                        cpu_millis=1500,
+                        memory=10**8,
+                        ephemeral_storage=2**30,
+                        hugepages=((2**21, 2**22),),
+                    ),
+                ),
+                resize_policy=(
+                    ResizePolicy(
+                        resource=ResizableResource.MEMORY, restart=RestartOnResize.RESTART_CONTAINER
+                    ),
+                    ResizePolicy(resource=ResizableResource.CPU, restart=RestartOnResize.NOT_REQUIRED),
+                ),
             ),
         ),
     ),

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pyrun.cgroups.delegation import Place
 from pyrun.errors import InputError
 from pyrun.plan.container import pid_mode_of, rights
 from pyrun.plan.convert import (
@@ -25,7 +26,7 @@ from pyrun.security.capabilities import DropBoundingSet
 from pyrun.security.limits import Rlimit, SetLimits
 from pyrun.spec.capability import ALL_CAPABILITIES, DEFAULT_CAPABILITIES
 from pyrun.spec.container import ContainerConfig, Mount, MountSource, PidMode, User
-from pyrun.spec.downward import FIELD_PATHS, MAP_PATHS
+from pyrun.spec.downward import FIELD_PATHS, MAP_PATHS, ResourceReference
 from pyrun.spec.image import Image, ImageConfig
 from pyrun.spec.layout import Layout
 from pyrun.spec.network import NetworkConfig
@@ -44,7 +45,9 @@ from pyrun.spec.pod import (
     Volume,
     VolumeMount,
 )
+from pyrun.spec.resources import Capacity, ResourceList, ResourceRequirements
 
+CAPACITY = Capacity(cpu_millis=4000, memory=1 << 34)
 LAYOUT = Layout()
 
 
@@ -220,7 +223,7 @@ def test_fields_of_the_pod(path: str, value: str) -> None:
 
 
 def test_every_field_path_that_a_manifest_may_give_has_a_value() -> None:
-    fields = msgspec.structs.replace(FIELDS, service_account_name="builder")
+    fields = msgspec.structs.replace(FIELDS, spec=PodSpec(containers=(), service_account_name="builder"))
     assert fields.value("spec.serviceAccountName") == "builder"
     assert all(fields.value(path) for path in FIELD_PATHS)
     assert all(fields.value(f"{name}['other']") == "" for name in MAP_PATHS)
@@ -248,10 +251,60 @@ def test_a_container_is_told_of_its_pod() -> None:
 def test_the_address_of_a_pod_that_is_not_made_is_a_reference() -> None:
     planned = planned_facts(pod(container()), "<uid>", facts())
     assert planned == PodFacts(
-        uid="<uid>", address="<address from 10.137.0.0/16>", node_name="node", host_address="10.137.0.1"
+        uid="<uid>",
+        address="<address from 10.137.0.0/16>",
+        node_name="node",
+        host_address="10.137.0.1",
+        capacity=CAPACITY,
     )
     shared = planned_facts(pod(container(), host_network=True), "<uid>", facts())
     assert (shared.address, shared.host_address) == ("", "<address of the host>")
+    assert shared.capacity == CAPACITY
+
+
+MI, GI = 2**20, 2**30
+LIMITED = ResourceRequirements(
+    requests=ResourceList(cpu_millis=250, memory=64 * MI),
+    limits=ResourceList(cpu_millis=1500, memory=100 * MI + 1, ephemeral_storage=GI),
+)
+NODE = Capacity(cpu_millis=8000, memory=32 * GI, ephemeral_storage=100 * GI)
+
+
+@pytest.mark.parametrize(
+    ("reference", "value"),
+    [
+        (ResourceReference(resource="requests.cpu", divisor=1), "250"),
+        (ResourceReference(resource="requests.cpu", divisor=1000), "1"),
+        (ResourceReference(resource="limits.cpu", divisor=1000), "2"),
+        (ResourceReference(resource="limits.memory", divisor=MI), "101"),
+        (ResourceReference(resource="limits.memory", divisor=1), str(100 * MI + 1)),
+        (ResourceReference(resource="requests.memory", divisor=MI), "64"),
+        (ResourceReference(resource="requests.ephemeral-storage", divisor=1), "0"),
+        (ResourceReference(resource="limits.ephemeral-storage", divisor=GI), "1"),
+        # What another container does not say is the host's, and no request is none.
+        (ResourceReference(resource="limits.cpu", divisor=1000, container="other"), "8"),
+        (ResourceReference(resource="limits.memory", divisor=GI, container="other"), "32"),
+        (ResourceReference(resource="limits.ephemeral-storage", divisor=GI, container="other"), "100"),
+        (ResourceReference(resource="requests.cpu", divisor=1, container="other"), "0"),
+    ],
+)
+def test_resources_of_the_pods_containers(reference: ResourceReference, value: str) -> None:
+    env = (EnvVar(name="R", resource=reference), EnvVar(name="S", value="<$(R)>"))
+    one, other = container(env=env, resources=LIMITED), container(name="other")
+    fields = PodFields(spec=PodSpec(containers=(one, other)), facts=PodFacts(capacity=NODE))
+    found = environment(one, ImageConfig(), True, "h", fields)
+    assert (found["R"], found["S"]) == (value, f"<{value}>")
+
+
+def test_a_limit_that_is_not_given_is_the_pods_before_the_hosts() -> None:
+    env = (
+        EnvVar(name="CPU", resource=ResourceReference(resource="limits.cpu", divisor=1000)),
+        EnvVar(name="MEMORY", resource=ResourceReference(resource="limits.memory", divisor=GI)),
+    )
+    whole = ResourceRequirements(limits=ResourceList(cpu_millis=2000))
+    fields = PodFields(spec=PodSpec(containers=(), resources=whole), facts=PodFacts(capacity=NODE))
+    found = environment(container(env=env), ImageConfig(), True, "h", fields)
+    assert (found["CPU"], found["MEMORY"]) == ("2", "32")
 
 
 @pytest.mark.parametrize(
@@ -332,7 +385,8 @@ def test_a_privileged_container_gets_what_the_host_has() -> None:
 def facts(**fields: object) -> HostFacts:
     given: dict[str, object] = {
         "layout": LAYOUT,
-        "cgroup_mount": "/cg",
+        "place": Place(parent="/cg"),
+        "capacity": CAPACITY,
         "capabilities": ALL_CAPABILITIES,
         "limits": (),
         "network": NetworkConfig.of(LAYOUT.name, LAYOUT.state),
@@ -400,9 +454,9 @@ def test_hostname(name: str, hostname: str, wanted: str) -> None:
 
 
 def test_on_the_hosts_network_the_hostname_is_the_hosts() -> None:
-    shared = sandbox_of(pod(container(), host_network=True), "uid")
+    shared = sandbox_of(pod(container(), host_network=True), "uid", CAPACITY)
     assert sandbox_facts(shared, facts()).hostname == "node"
-    own = sandbox_of(pod(container()), "uid")
+    own = sandbox_of(pod(container()), "uid", CAPACITY)
     assert sandbox_facts(own, facts()).hostname == "web"
 
 

@@ -17,15 +17,17 @@ from pyrun.runtime.create import PodPlan
 from pyrun.runtime.plan import plan_pods
 from pyrun.spec.layout import Layout
 from pyrun.spec.network import NetworkConfig
+from pyrun.spec.resources import Capacity
 from pyrun.state.journal import AnyOperation
 
+CAPACITY = Capacity(cpu_millis=4000, memory=16 << 30)
 GOLDEN = Path(__file__).parent / "golden"
 MANIFESTS = sorted(path.stem for path in GOLDEN.glob("*.yaml"))
 
 
 def plans(text: str) -> tuple[PodPlan, ...]:
     layout = Layout()
-    return plan_pods(load_pods(text, "test"), layout, NetworkConfig.of(layout.name, layout.state))
+    return plan_pods(load_pods(text, "test"), layout, NetworkConfig.of(layout.name, layout.state), CAPACITY)
 
 
 def test_there_are_golden_plans() -> None:

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pyrun.cgroups.group import CreateCgroup
+from pyrun.cgroups.controllers import CONTROLLERS
+from pyrun.cgroups.delegation import Place
+from pyrun.cgroups.group import CreateCgroup, CreateLeaf
 from pyrun.kernel.operation import Operation, Step
 from pyrun.namespaces.steps import JoinNamespaces, UnshareNamespaces
 from pyrun.namespaces.table import Namespace
@@ -58,13 +60,16 @@ from pyrun.spec.pod import (
     Volume,
     VolumeMount,
 )
+from pyrun.spec.resources import Capacity
 
 UID = "0d9f1c5e-6a0f-4f5e-9a55-1f0e8f3b7c11"
 LAYOUT = Layout()
 IMAGE = Image(id="i", config=ImageConfig(entrypoint=("/app",)), layers_dir="/layers", layers=("base", "top"))
+CAPACITY = Capacity(cpu_millis=4000, memory=1 << 34)
 HOST = HostFacts(
     layout=LAYOUT,
-    cgroup_mount="/sys/fs/cgroup",
+    place=Place(parent="/sys/fs/cgroup", controllers=CONTROLLERS),
+    capacity=CAPACITY,
     capabilities=ALL_CAPABILITIES,
     limits=(),
     network=NetworkConfig.of(LAYOUT.name, LAYOUT.state),
@@ -120,13 +125,13 @@ def pods(draw: st.DrawFn) -> Pod:
 
 
 def init_steps(pod: Pod) -> tuple[Step, ...]:
-    sandbox = sandbox_facts(sandbox_of(pod, UID), HOST)
+    sandbox = sandbox_facts(sandbox_of(pod, UID, CAPACITY), HOST)
     config = container_of(pod, pod.spec.containers[0], IMAGE, UID, LAYOUT)
     return plan_init(config, sandbox, HOST, "/writable")
 
 
 def operations(pod: Pod) -> tuple[Operation, ...]:
-    sandbox = sandbox_of(pod, UID)
+    sandbox = sandbox_of(pod, UID, CAPACITY)
     facts = sandbox_facts(sandbox, HOST)
     config = container_of(pod, pod.spec.containers[0], IMAGE, UID, LAYOUT)
     return (
@@ -258,14 +263,14 @@ def test_the_operations_of_a_pod_are_in_order(pod: Pod) -> None:
     )
     made: set[str] = set()
     for operation in plan:
-        if isinstance(operation, CreateCgroup):
+        if isinstance(operation, CreateCgroup | CreateLeaf):
             made.add(operation.path)
         elif isinstance(operation, SpawnPause):
             assert operation.leaf in made  # every process is born in its leaf
         elif isinstance(operation, SpawnContainer):
             assert {operation.leaf, operation.monitors} <= made
     # A group is made after the one it is in, so the undo in reverse removes the deepest first.
-    paths = [operation.path for operation in plan if isinstance(operation, CreateCgroup)]
+    paths = [operation.path for operation in plan if isinstance(operation, CreateCgroup | CreateLeaf)]
     assert paths == sorted(paths, key=lambda path: path.count("/"))
     directories = [operation.path for operation in plan if isinstance(operation, MakeDirectory)]
     for index, path in enumerate(directories):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyrun.manifest.quantity import MAX, format_bytes, parse_bytes, parse_milli_cpu, parse_quantity
+from pyrun.spec.quantity import MAX, format_bytes, parse_bytes, parse_milli_cpu, parse_quantity
 
 SUFFIXES = {
     "": Fraction(1),
@@ -50,7 +50,8 @@ def test_bytes(text: str, count: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "milli"), [("250m", 250), ("0.25", 250), ("1", 1000), ("1u", 1), ("2.0001", 2001), ("1k", 10**6)]
+    ("text", "milli"),
+    [("250m", 250), ("0.25", 250), ("1", 1000), ("1000u", 1), ("2.0010", 2001), ("1k", 10**6)],
 )
 def test_milli_cpu(text: str, milli: int) -> None:
     assert parse_milli_cpu(text) == milli

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from pyrun.manifest.scalars import quoted
+from pyrun.spec.quoting import quoted
 
 MAX = 2**63 - 1
 """Largest quantity in whole units, as in Kubernetes."""
@@ -34,6 +34,10 @@ class Quantity:
         """Return the quantity in `parts` of a unit (1000 for thousandths), rounded away from zero."""
         count = -(-abs(self.numerator) * parts // self.denominator)
         return count if self.numerator >= 0 else -count
+
+    def is_whole(self, parts: int = 1) -> bool:
+        """Whether the quantity is a whole number of `parts` of a unit."""
+        return self.numerator * parts % self.denominator == 0
 
 
 def parse_quantity(text: str) -> Quantity:
@@ -78,9 +82,27 @@ def parse_bytes(text: str) -> int:
     return parse_quantity(text).rounded_up()
 
 
+def parse_whole_bytes(text: str) -> int:
+    """Read a quantity of bytes that is not cut inside one; raises ValueError."""
+    quantity = parse_quantity(text)
+    if not quantity.is_whole():
+        megabytes = text.endswith("m") and text[:-1].isdecimal()
+        hint = f', did you mean "{text[:-1]}M"?' if megabytes else ""
+        raise ValueError(f"{quoted(text)} is no whole number of bytes{hint}")
+    return quantity.rounded_up()
+
+
 def parse_milli_cpu(text: str) -> int:
-    """Read a quantity of CPUs in thousandths (`250m` and `0.25` are 250), rounded up; raises ValueError."""
-    return parse_quantity(text).rounded_up(1000)
+    """Read a quantity of CPUs in thousandths (`250m` and `0.25` are 250); raises ValueError for a finer one."""
+    quantity = parse_quantity(text)
+    if not quantity.is_whole(1000):
+        raise ValueError(f"{quoted(text)} is finer than a thousandth of a CPU, 1m")
+    return quantity.rounded_up(1000)
+
+
+def format_milli_cpu(millis: int) -> str:
+    """Write thousandths of a CPU as Kubernetes does: 250 is `250m`, 2000 is `2`."""
+    return f"{millis}m" if millis % 1000 else str(millis // 1000)
 
 
 def format_bytes(count: int) -> str:
