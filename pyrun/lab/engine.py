@@ -7,12 +7,11 @@ from collections.abc import Callable
 
 import msgspec
 
-from pyrun.cgroups import group
 from pyrun.controllers.running import stop_supervisor, supervisor
 from pyrun.errors import Conflict, InputError, PyrunError
 from pyrun.kernel import syscalls
 from pyrun.kernel.proc import mount_points
-from pyrun.lab import pods, records, script, texts
+from pyrun.lab import groups, kernel, pods, records, script, texts
 from pyrun.lab.catalogue import EXERCISES
 from pyrun.lab.exercise import Exercise, Finding
 from pyrun.lab.records import LabRecord
@@ -65,10 +64,11 @@ class Lab:
                 f"exercise {scene.number} was started already",
                 hint=f"go on in {scene.directory}, or begin anew: pyrun lab reset {scene.number}",
             )
-        os.makedirs(scene.directory, exist_ok=True)
+        os.makedirs(os.path.dirname(scene.directory), exist_ok=True)
         supervised = supervisor(scene.layout) is not None
         records.write(scene.record_path, LabRecord(started_at=now(), supervised=supervised))
         try:
+            groups.make(scene)
             scene.make()
             scene.make_root()
             scene.write_files(self.text.files)
@@ -105,11 +105,10 @@ class Lab:
         scene = self.scene
         record = self._remembered()
         pods.remove_all(scene, tell)
-        if os.path.isdir(scene.cgroup):
-            group.remove(scene.cgroup)
-            tell(f"ended what ran in {scene.cgroup}")
-        for path in (scene.labs_cgroup, scene.layout.cgroup_prefix(scene.mount)):
-            _remove_if_empty(path)
+        count = len(kernel.processes_in(scene.cgroup))
+        groups.remove(scene)
+        if count:
+            tell(f"ended what ran in {scene.cgroup}: {count}")
         _unmount_below(scene.directory)
         if os.path.isdir(scene.directory):
             remove_tree(scene.directory)
@@ -146,7 +145,9 @@ def _remove_if_empty(path: str) -> None:
 
 
 def _unmount_below(directory: str) -> None:
-    """Detach every mount at or below a directory, the last one first."""
-    points = [point for point, _, _ in mount_points() if f"{point}/".startswith(f"{directory}/")]
-    for point in reversed(points):
-        syscalls.umount2(point, syscalls.MNT_DETACH)
+    """Detach every mount at or below a directory, the last one first.
+
+    Looked for anew after each, for one may take others along: where mounts are shared, they are there twice.
+    """
+    while points := [point for point, _, _ in mount_points() if f"{point}/".startswith(f"{directory}/")]:
+        syscalls.umount2(points[-1], syscalls.MNT_DETACH)

@@ -51,6 +51,11 @@ class Process(msgspec.Struct, frozen=True):
         """Whether it has ended and nobody has asked how."""
         return self._status("State")[:1] == ["Z"]
 
+    def group(self) -> str:
+        """The directory of its cgroup on the unified hierarchy."""
+        paths = (line.removeprefix("0::") for line in self._lines("cgroup") if line.startswith("0::"))
+        return files.unified_mount() + next(paths, "/")
+
     def hostname(self) -> str:
         """The hostname in its UTS namespace."""
         return visit(self.pid, Namespace.UTS, lambda: os.uname().nodename)
@@ -148,23 +153,6 @@ def children_of(pid: int) -> tuple[Process, ...]:
     """Return the children of a process, zombies too."""
     everyone = (Process(int(name)) for name in os.listdir("/proc") if name.isdecimal())
     return tuple(process for process in everyone if process.parent() == pid)
-
-
-def key_of(group: str, name: str, key: str) -> int:
-    """Return a number of a cgroup file of keys and values (memory.events, cpu.stat); 0 when it is not there."""
-    for line in value_of(group, name).splitlines():
-        found, _, value = line.partition(" ")
-        if found == key:
-            return int(value)
-    return 0
-
-
-def value_of(group: str, name: str) -> str:
-    """Return the text of a cgroup file; empty when it is not there."""
-    try:
-        return files.read(group, name).strip()
-    except OSError:
-        return ""
 
 
 def visit(pid: int, kind: Namespace, look: Callable[[], str]) -> str:

@@ -46,16 +46,7 @@ class LabPod(msgspec.Struct, frozen=True):
     def processes(self, container: str) -> tuple[kernel.Process, ...]:
         """All processes of a container, as its cgroup lists them."""
         init = self.init(container)
-        return () if init is None else kernel.processes_in(_group_of(init))
-
-
-def _group_of(process: kernel.Process) -> str:
-    from pyrun.cgroups.files import unified_mount
-    from pyrun.kernel.proc import read_text
-
-    lines = read_text(f"/proc/{process.pid}/cgroup").splitlines()
-    path = next(line.removeprefix("0::") for line in lines if line.startswith("0::"))
-    return unified_mount() + path
+        return () if init is None else kernel.processes_in(init.group())
 
 
 def find(scene: Scene, name: str) -> LabPod | None:

@@ -12,7 +12,7 @@ import sys
 
 import msgspec
 
-from pyrun.cgroups import files
+from pyrun.cgroups.delegation import Place, find_place
 from pyrun.errors import ImageError, Unsupported
 from pyrun.spec.layout import Layout
 
@@ -41,17 +41,17 @@ pyrun() {{ {python} -P -m pyrun "$@"; }}
 
 
 class Scene(msgspec.Struct, frozen=True, kw_only=True):
-    """Where an exercise takes place. `mount` is that of the unified cgroup hierarchy."""
+    """Where an exercise takes place. `place` is where this host has the cgroups of instances."""
 
     number: int
     layout: Layout
     subnet: str
-    mount: str
+    place: Place
 
     @classmethod
     def of(cls, number: int, layout: Layout, subnet: str) -> Scene:
         """Return the scene of an exercise on this host. Raises Unsupported without a cgroup v2 hierarchy."""
-        return cls(number=number, layout=layout, subnet=subnet, mount=files.unified_mount())
+        return cls(number=number, layout=layout, subnet=subnet, place=find_place())
 
     @property
     def directory(self) -> str:
@@ -64,14 +64,14 @@ class Scene(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.layout.root}/lab/{self.number}.json"
 
     @property
-    def labs_cgroup(self) -> str:
-        """The group that all exercises share."""
-        return f"{self.layout.cgroup_prefix(self.mount)}/lab"
+    def prefix(self) -> str:
+        """The group of the instance, in which those of the Pods are too."""
+        return self.layout.cgroup_prefix(self.place.parent)
 
     @property
     def cgroup(self) -> str:
         """The exercise's own group."""
-        return f"{self.labs_cgroup}/{self.number}"
+        return f"{self.prefix}/lab/{self.number}"
 
     @property
     def rootfs(self) -> str:
@@ -83,7 +83,7 @@ class Scene(msgspec.Struct, frozen=True, kw_only=True):
         names = {
             "@LAB@": self.directory,
             "@CGROUP@": self.cgroup,
-            "@PODS@": self.layout.cgroup_prefix(self.mount),
+            "@PODS@": self.prefix,
         }
         for name, value in names.items():
             text = text.replace(name, value)
@@ -94,7 +94,7 @@ class Scene(msgspec.Struct, frozen=True, kw_only=True):
         return _ENV.format(
             directory=shlex.quote(self.directory),
             cgroup=shlex.quote(self.cgroup),
-            pods=shlex.quote(self.layout.cgroup_prefix(self.mount)),
+            pods=shlex.quote(self.prefix),
             root=shlex.quote(self.layout.root),
             state=shlex.quote(self.layout.state),
             subnet=shlex.quote(self.subnet),
@@ -109,8 +109,8 @@ class Scene(msgspec.Struct, frozen=True, kw_only=True):
         os.chmod(path, mode)
 
     def make(self) -> None:
-        """Make the group, and `env` and `in` in the directory, which exists."""
-        os.makedirs(self.cgroup, exist_ok=True)
+        """Make the directory, and `env` and `in` in it."""
+        os.makedirs(self.directory, exist_ok=True)
         self.write("env", self.environment())
         self.write("in", _IN.format(cgroup=shlex.quote(self.cgroup)), 0o755)
 

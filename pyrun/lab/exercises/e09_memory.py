@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar
 
-from pyrun.lab import controllers, kernel
+from pyrun.cgroups import files, memory
+from pyrun.cgroups.memory import MemoryEvents
+from pyrun.lab import groups, kernel
 from pyrun.lab.exercise import Exercise, Finding
 from pyrun.lab.scene import Scene
 
 EATER, NEIGHBOUR = "eater", "neighbour"
-EVENTS, OWN_EVENTS = "memory.events", "memory.events.local"
 
 
 class Memory(Exercise):
@@ -18,23 +19,25 @@ class Memory(Exercise):
     needs: ClassVar[str] = "memory controller"
 
     def prepare(self, scene: Scene) -> None:
-        controllers.enable(scene, "memory")
+        groups.enable(scene, "memory")
 
     def check(self, scene: Scene) -> Iterator[Finding]:
         eater, neighbour = f"{scene.cgroup}/{EATER}", f"{scene.cgroup}/{NEIGHBOUR}"
-        limit = kernel.value_of(eater, "memory.max")
-        yield Finding(f"{eater} has a limit", limit.isdecimal(), f"memory.max {limit or 'is not there'}")
-        kills = kernel.key_of(eater, EVENTS, "oom_kill")
+        limit = files.number(eater, "memory.max")
+        yield Finding(f"{EATER} has a limit", limit is not None, f"{limit} bytes")
+        kills = _kills(memory.events(eater))
         yield Finding(f"a process was killed in {EATER}", kills > 0, f"oom_kill {kills}")
-        living = kernel.processes_in(neighbour)
-        kills = kernel.key_of(neighbour, EVENTS, "oom_kill")
+        living, kills = kernel.processes_in(neighbour), _kills(memory.events(neighbour))
         yield Finding(
             f"{NEIGHBOUR}, beside it, lives", bool(living) and kills == 0, f"{len(living)} processes"
         )
-        below = kernel.key_of(scene.cgroup, EVENTS, "oom_kill")
-        own = kernel.key_of(scene.cgroup, OWN_EVENTS, "oom_kill")
+        below, own = _kills(memory.events(scene.cgroup)), _kills(memory.local_events(scene.cgroup))
         yield Finding(
             "the group above counts it, and knows that it was not its own",
             below > 0 and own == 0,
-            f"{EVENTS}: {below}, {OWN_EVENTS}: {own}",
+            f"oom_kill {below} in memory.events, {own} in memory.events.local",
         )
+
+
+def _kills(events: MemoryEvents | None) -> int:
+    return 0 if events is None else events.oom_kill

@@ -27,7 +27,7 @@ class Atomic(Exercise):
             f"both containers of Pod {POD} run", len(running) == len(CONTAINERS), f"processes {running}"
         )
         known = {directory.uid for directory in pod_directories(scene.layout)}
-        stray = [uid for uid in _groups(scene.layout.cgroup_prefix(scene.mount)) if uid not in known]
+        stray = [uid for uid in _groups(scene.prefix) if uid not in known]
         yield Finding("no group is left of a Pod that could not be made", not stray, ", ".join(stray))
         mine = pods.of_exercise(scene)
         yield Finding("there is one Pod, and no half of another one", len(mine) == 1, f"{len(mine)} of them")
