@@ -83,6 +83,11 @@ class Process(msgspec.Struct, frozen=True):
                 return fields[2], fields[3]
         return None
 
+    def mounts(self, wanted: Inode | None) -> bool:
+        """Whether a directory is what one of its mounts shows, wherever that is mounted."""
+        points = [line.split(" ")[4] for line in self._lines("mountinfo")]
+        return any(inode(f"/proc/{self.pid}/root{point}") == wanted for point in points)
+
     def boottime_offset(self) -> int:
         """Seconds that its children's clock since boot is ahead of the initial one."""
         rows = (line.split() for line in self._lines("timens_offsets"))

@@ -38,6 +38,7 @@ def _findings(scene: Scene, process: kernel.Process) -> tuple[Finding, ...]:
             process.root_of_mounts() == wanted,
             "pivot_root moves it, chroot does not",
         ),
+        Finding("the host's root is mounted nowhere in it", not process.mounts(kernel.inode("/"))),
         Finding(
             "it has a /proc that shows its own PID namespace, in which it is process 1",
             proc is not None and process.number_inside() == 1 and not process.shares(Namespace.PID, host),

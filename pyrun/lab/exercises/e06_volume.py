@@ -39,7 +39,7 @@ def _findings(pod: LabPod, web: kernel.Process, collector: kernel.Process) -> It
     yield Finding(
         f"both see one directory at {LOGS}",
         mounts[0] is not None and mounts[0] == mounts[1],
-        " and ".join("nothing" if mount is None else mount[1] for mount in mounts),
+        " and ".join(dict.fromkeys("nothing" if mount is None else mount[1] for mount in mounts)),
     )
     path = f"/proc/{web.pid}/root{LOGS}/access.log"
     log = kernel.inode(path)
