@@ -94,6 +94,15 @@ def test_a_manifest_is_one_that_pyrun_takes_and_is_labelled_as_the_labs(number: 
         assert scene.directory in bare or "image: nginx" in bare
 
 
+def test_the_page_of_the_lab_has_a_screen_of_each() -> None:
+    page = (TREE / "docs/lab.md").read_text()
+    for number in NUMBERS:
+        _, found, screen = page.partition(f"\n## {number}. {texts.read(number).title}\n")
+        assert found
+        assert f"pyrun lab check {number}\n" in screen or f"pyrun lab start {number}\n" in screen
+    assert "docs/lab.md" in (TREE / "README.md").read_text()
+
+
 def test_a_text_is_read_into_its_parts() -> None:
     text = texts.parse(MINIMAL, "x.md")
     assert text.title == "A title"
