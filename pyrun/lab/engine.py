@@ -8,14 +8,14 @@ from collections.abc import Callable
 import msgspec
 
 from pyrun.controllers.running import stop_supervisor, supervisor
-from pyrun.errors import Conflict, InputError, PyrunError
+from pyrun.errors import Conflict, InputError
 from pyrun.kernel import syscalls
-from pyrun.kernel.proc import mount_points
+from pyrun.kernel.proc import ProcessIdentity, mount_points
 from pyrun.lab import groups, kernel, pods, records, script, texts
 from pyrun.lab.catalogue import EXERCISES
 from pyrun.lab.exercise import Exercise, Finding
 from pyrun.lab.records import LabRecord
-from pyrun.lab.scene import Scene
+from pyrun.lab.scene import VARIABLE, Scene
 from pyrun.rootfs.directories import remove_tree
 from pyrun.spec.layout import Layout
 from pyrun.state.clock import now
@@ -65,8 +65,7 @@ class Lab:
                 hint=f"go on in {scene.directory}, or begin anew: pyrun lab reset {scene.number}",
             )
         os.makedirs(os.path.dirname(scene.directory), exist_ok=True)
-        supervised = supervisor(scene.layout) is not None
-        records.write(scene.record_path, LabRecord(started_at=now(), supervised=supervised))
+        records.write(scene.record_path, LabRecord(started_at=now()))
         try:
             groups.make(scene)
             scene.make()
@@ -100,10 +99,10 @@ class Lab:
     def reset(self, tell: Callable[[str], None]) -> None:
         """Undo all that is the exercise's, whole or half made; what is not provably so is left alone.
 
-        Processes are the lab's by their cgroup, Pods by their label, mounts and files by the directory.
+        Processes are the lab's by their cgroup (the supervisor by its environment), Pods by their label, mounts and
+        files by the directory.
         """
         scene = self.scene
-        record = self._remembered()
         pods.remove_all(scene, tell)
         count = len(kernel.processes_in(scene.cgroup))
         groups.remove(scene)
@@ -113,8 +112,8 @@ class Lab:
         if os.path.isdir(scene.directory):
             remove_tree(scene.directory)
             tell(f"removed {scene.directory}")
-        came_with_lab = record is not None and not record.supervised
-        if came_with_lab and not pods.anything_left(scene) and stop_supervisor(scene.layout):
+        if _is_of_lab(supervisor(scene.layout)) and not pods.anything_left(scene):
+            stop_supervisor(scene.layout)
             tell("ended the supervisor: it came with the lab, and nothing is left to look after")
         if os.path.exists(scene.record_path):
             os.unlink(scene.record_path)
@@ -129,12 +128,9 @@ class Lab:
             )
         return record
 
-    def _remembered(self) -> LabRecord | None:
-        """Return the record; of a damaged one nothing, for it must not keep anybody from undoing."""
-        try:
-            return records.read(self.scene.record_path)
-        except PyrunError:
-            return None
+
+def _is_of_lab(identity: ProcessIdentity | None) -> bool:
+    return identity is not None and kernel.Process(identity.pid).has_variable(VARIABLE)
 
 
 def _remove_if_empty(path: str) -> None:

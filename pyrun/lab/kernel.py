@@ -56,6 +56,11 @@ class Process(msgspec.Struct, frozen=True):
         paths = (line.removeprefix("0::") for line in self._lines("cgroup") if line.startswith("0::"))
         return files.unified_mount() + next(paths, "/")
 
+    def has_variable(self, name: str) -> bool:
+        """Whether a variable was in its environment when it was started."""
+        text = "\n".join(self._lines("environ"))
+        return f"\0{name}=" in f"\0{text}"
+
     def hostname(self) -> str:
         """The hostname in its UTS namespace."""
         return visit(self.pid, Namespace.UTS, lambda: os.uname().nodename)

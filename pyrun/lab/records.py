@@ -11,14 +11,12 @@ from pyrun.state.files import read_if_there, write_atomically
 class LabRecord(msgspec.Struct, frozen=True, kw_only=True):
     """An exercise that was started.
 
-    `started_at` and `done_at` (empty until `check` found all done) are RFC 3339; `hints` counts those given;
-    `supervised` tells whether a supervisor ran before, so that `reset` ends only one that came with the lab.
+    `started_at` and `done_at` (empty until `check` found all done) are RFC 3339; `hints` counts those given.
     """
 
     started_at: str
     done_at: str = ""
     hints: int = 0
-    supervised: bool = False
 
 
 def read(path: str) -> LabRecord | None:

@@ -19,6 +19,9 @@ from pyrun.spec.layout import Layout
 LABEL = "pyrun-lab"
 """The label of the lab's Pods and ReplicaSets; the value is the exercise's number."""
 
+VARIABLE = "PYRUN_LAB"
+"""The variable in the environment of what is started after `. ./env`: by it a supervisor is known as the lab's."""
+
 BUSYBOX = "/bin/busybox"
 NO_IMAGE = "# without image "
 """Ends a line of a manifest that holds only where the image named after it has not been loaded."""
@@ -35,7 +38,7 @@ _ENV = """\
 LAB={directory}
 CGROUP={cgroup}
 PODS={pods}
-export PYRUN_ROOT={root} PYRUN_STATE={state} PYRUN_SUBNET={subnet}
+export PYRUN_ROOT={root} PYRUN_STATE={state} PYRUN_SUBNET={subnet} {variable}={number}
 pyrun() {{ {python} -P -m pyrun "$@"; }}
 """
 
@@ -92,6 +95,8 @@ class Scene(msgspec.Struct, frozen=True, kw_only=True):
     def environment(self) -> str:
         """Return what the file `env` says."""
         return _ENV.format(
+            variable=VARIABLE,
+            number=self.number,
             directory=shlex.quote(self.directory),
             cgroup=shlex.quote(self.cgroup),
             pods=shlex.quote(self.prefix),

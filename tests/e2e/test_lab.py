@@ -213,6 +213,16 @@ def test_reset_leaves_alone_what_is_not_the_labs(cli: Cli) -> None:
         inside.wait()
 
 
+def test_reset_ends_no_supervisor_but_the_labs(cli: Cli) -> None:
+    cli.ok("lab", "start", "1")
+    cli.ok("supervise", "--detach")
+    before = eventually(lambda: supervisor(cli.layout))
+    (cli.root / "lab/1.json").write_text("damaged")  # and this keeps nobody from undoing
+    cli.ok("lab", "reset", "1")
+    assert supervisor(cli.layout) == before
+    assert not (cli.root / "lab").exists()
+
+
 def test_without_controllers_an_exercise_says_what_it_needs_and_where_that_is(cli: Cli) -> None:
     if PROBES["cgroup_controllers"]() is None:
         pytest.skip("this machine has all controllers")
