@@ -35,6 +35,7 @@ COMMANDS = {
     "supervise": ("pyrun.cli.supervise:supervise", "Keep Pods and ReplicaSets as they shall be."),
     "stats": ("pyrun.cli.stats:stats", "Print what Pods and their containers use."),
     "image": ("pyrun.cli.image:image", "Load, import, pull, list and remove images."),
+    "lab": ("pyrun.cli.lab:lab", "Learn what containers are, by exercises."),
     "plan": ("pyrun.cli.plan:plan", "Print the operations a manifest becomes; needs no root."),
     "check": ("pyrun.cli.check:check", "Say what this host can do for pyrun and what not."),
     "version": ("pyrun.cli.version:version", "Print the version of pyrun and of the kernel."),

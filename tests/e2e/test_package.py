@@ -107,6 +107,9 @@ def test_every_module_and_no_other_file_is_in_the_wheel(wheel: Path) -> None:
     expected = {name for name in sources() if name.startswith("pyrun/") and name.endswith((".py", ".pyi"))}
     compiled = {name for name in names if name.startswith("pyrun/kernel/_kernel.") and name.endswith(".so")}
     assert len(compiled) == 1
+    expected |= {
+        f"pyrun/lab/texts/{name.removeprefix('lab/')}" for name in sources() if name.startswith("lab/")
+    }
     assert names - compiled == expected | {"pyrun/py.typed", "pyrun/network/_nftables.py"} | {
         f"pyrun/libexec/{name}" for name in PROGRAMS
     }
@@ -149,6 +152,12 @@ def test_the_installed_command_plans(installed: Path) -> None:
     result = pyrun(installed, "plan", "-f", "-", stdin=manifest)
     assert result.returncode == 0, result.stderr
     assert "pivot_root" in result.stdout
+
+
+def test_the_installed_command_has_the_exercises_of_the_lab(installed: Path) -> None:
+    result = pyrun(installed, "lab", "list")
+    assert result.returncode == 0, result.stderr
+    assert len(result.stdout.splitlines()) == 1 + len(list((TREE / "lab").glob("*.md")))
 
 
 def test_the_installed_command_runs_a_pod(installed: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ PACKAGE = REPOSITORY / "pyrun"
 # From the top; a room may import what stands below it. Rooms of one line are siblings and do not import each other.
 ORDER = (
     ("cli",),
+    ("lab",),
     ("controllers",),
     ("runtime",),
     ("store",),
@@ -199,7 +200,7 @@ def test_the_command_line_starts_light() -> None:
     "command",
     [
         *("pod", "logs", "plan", "version", "check", "exec", "attach", "run", "image", "apply", "get"),
-        *("describe", "scale", "label", "delete", "wait", "events", "supervise", "stats"),
+        *("describe", "scale", "label", "delete", "wait", "events", "supervise", "stats", "lab"),
     ],
 )
 def test_a_command_is_loaded_without_heavy_modules(command: str) -> None:
