@@ -259,6 +259,7 @@ class StartContainer(Operation, frozen=True, tag=True):
         return f"connect {self.directory}/{GATE} -> {self.container} executes {self.program}"
 
     def apply(self, results: Results) -> None:
+        began = time.time_ns()  # before: the program may have ended before its start is told
         try:
             gate = connect(self.directory, GATE)
         except OSError as error:
@@ -282,7 +283,7 @@ class StartContainer(Operation, frozen=True, tag=True):
                     f'container "{self.container}" was killed before its program started',
                     hint="see pyrun logs",
                 ) from None
-        results.put(f"{self.container}.started_at", time.time_ns())
+        results.put(f"{self.container}.started_at", began)
         if record:
             raise explain_exec_error(self.container, self.program, decode_start_record(record))
 

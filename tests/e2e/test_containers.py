@@ -570,7 +570,7 @@ def test_a_container_whose_monitor_dies_ends_and_is_told_as_lost(cli: Cli, share
     init, monitor = init_of(cli, uid), monitor_of(cli, uid)
     os.kill(monitor.pid, signal.SIGKILL)
     eventually(lambda: not init.alive())
-    ended = state_of(cli)["terminated"]
+    ended = eventually(lambda: state_of(cli).get("terminated"))
     assert (ended["exitCode"], ended["reason"]) == (255, "MonitorLost")
     eventually(lambda: "populated 0" in _events(cli, uid, "ctr-c0"))
 
