@@ -9,6 +9,7 @@ into the mount table of an ordinary host leaks into this one.
 from __future__ import annotations
 
 import os
+from collections.abc import Set
 from pathlib import Path
 
 import pytest
@@ -94,11 +95,21 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say in one line what this machine could not run, and why."""
+    """Say what this machine could not run and why, and what of it the guest of tests/vm can."""
     reasons: dict[str, int] = {}
     for report in terminalreporter.stats.get("skipped", []):
         text = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
         reason = text.removeprefix("Skipped: ")
         reasons[reason] = reasons.get(reason, 0) + 1
-    listed = "; ".join(f"{reason} ({count})" for reason, count in sorted(reasons.items()))
-    terminalreporter.write_line(f"not run on this machine: {listed or 'nothing, everything was run'}")
+    left = {reason for reason in reasons if reason.partition(":")[0] in GUEST_WORDS}
+    if left:
+        terminalreporter.write_line(f"left to the guest (make vm-test): {listed(reasons, left)}")
+    others = listed(reasons, reasons.keys() - left) or (
+        "nothing else" if left else "nothing, everything was run"
+    )
+    terminalreporter.write_line(f"not run on this machine: {others}")
+
+
+def listed(reasons: dict[str, int], which: Set[str]) -> str:
+    """Return some of the reasons in one line, each with the number of its tests."""
+    return "; ".join(f"{reason} ({reasons[reason]})" for reason in sorted(which))

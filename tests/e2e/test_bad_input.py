@@ -404,7 +404,7 @@ def test_a_damaged_record_is_named(cli: Cli) -> None:
     result = cli.run("pod", "ls")
     record.write_bytes(whole)
     assert result.returncode == 0
-    assert "Unknown" in result.stdout
+    assert "Unreadable" in result.stdout
     assert str(record) in result.stderr
     assert "Traceback" not in result.stderr
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.conftest import eventually
 from tests.vm import machine
 from tests.vm.emulator import Emulator
 from tests.vm.image import Image
@@ -62,8 +63,8 @@ def test_the_code_of_the_job_comes_back(code: int, scratch: Path) -> None:
     assert run(scratch) == code
 
 
-def test_what_the_console_says_is_said_at_once(scratch: Path) -> None:
-    qemu(scratch, f"echo 'a line'; until [ -e {scratch}/seen ]; do sleep 0.02; done; finish 0\n")
+def running(scratch: Path) -> subprocess.Popen[bytes]:
+    """Run a machine in a process of its own."""
     code = (
         "from pathlib import Path\n"
         "from tests.vm import machine\n"
@@ -73,10 +74,27 @@ def test_what_the_console_says_is_said_at_once(scratch: Path) -> None:
         "qemu = Emulator(('qemu-system-x86_64',))\n"
         "machine.run(machine.Machine(qemu, Image(scratch), 'tiny', 1, 512, 60), scratch / 'work', scratch)\n"
     )
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
+    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+
+
+def test_what_the_console_says_is_said_at_once(scratch: Path) -> None:
+    qemu(scratch, f"echo 'a line'; until [ -e {scratch}/seen ]; do sleep 0.02; done; finish 0\n")
+    with running(scratch) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"a line\n"
         (scratch / "seen").touch()
+
+
+def test_the_machine_ends_with_the_one_who_started_it(scratch: Path) -> None:
+    qemu(scratch, "echo $$; exec sleep 1000\n")
+    with running(scratch) as process:
+        assert process.stdout is not None
+        pid = int(process.stdout.readline())
+        process.kill()
+    # An orphan is reaped by whoever does that on this machine, at its leisure.
+    eventually(
+        lambda: not Path(f"/proc/{pid}").exists() or "(zombie)" in Path(f"/proc/{pid}/status").read_text()
+    )
 
 
 def test_a_guest_without_a_result_has_died_and_its_log_is_shown(

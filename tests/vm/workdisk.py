@@ -94,9 +94,9 @@ def _images(images: Path, target: Path) -> None:
 
 def _job(job: Job, target: Path) -> None:
     """Write what the guest's init runs."""
-    target.mkdir()
-    for name in ("init", "job", "job.service"):
-        shutil.copy2(GUEST / name, target)
+    (target / "bin").mkdir(parents=True)
+    for name, place in (("init", "."), ("job", "."), ("job.service", "."), ("pyrun", "bin")):
+        shutil.copy2(GUEST / name, target / place)
     (target / "command").write_text(f"exec {shlex.join(job.command)}\n" if job.command else "")
     variables = {
         "VM_CONSOLE": "port" if job.command else "terminal",
