@@ -192,7 +192,11 @@ CONTAINER = _kind(
     _many("ports", CONTAINER_PORT),
     _many("volumeMounts", VOLUME_MOUNT),
     _one("resources", RESOURCE_REQUIREMENTS),
-    _many("resizePolicy", RESIZE_POLICY, "of an init container only when it is a sidecar"),
+    _many(
+        "resizePolicy",
+        RESIZE_POLICY,
+        "kept; resources of a running Pod cannot be changed yet; of an init container only when it is a sidecar",
+    ),
     _one("securityContext", SECURITY_CONTEXT),
     _supported("restartPolicy", "Always makes an init container a sidecar"),
     _many("restartPolicyRules", RESTART_RULE),
