@@ -58,12 +58,18 @@ class Place(Value, frozen=True, kw_only=True):
 def find_place() -> Place:
     """Return where the groups of instances lie. Changes nothing. Raises Unsupported without cgroup v2."""
     mount = files.unified_mount()
-    if os.path.isdir("/run/systemd/system") and _path_of_init() != "/":  # sd_booted(3); on this hierarchy
+    if _systemd_is_here():
         return _scope(mount)
     if is_root(mount) and os.readlink("/proc/self/ns/pid") == _INITIAL_PID_NAMESPACE:
         return _place(mount, Owner.NOBODY)
     own = _group_of_init(mount)
     return _place(own, Owner.NOBODY if is_root(own) else Owner.CONTAINER)
+
+
+def _systemd_is_here() -> bool:
+    """Whether systemd is PID 1 (sd_booted(3)), uses this hierarchy, and is in the part of it that is seen."""
+    path = _path_of_init()
+    return os.path.isdir("/run/systemd/system") and path != "/" and not path.startswith("/..")
 
 
 def is_root(group: str) -> bool:
