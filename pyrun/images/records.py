@@ -16,6 +16,8 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import signal
+import time
 from collections.abc import Iterator
 from typing import TypeVar
 
@@ -83,13 +85,36 @@ def prepare(root: str) -> None:
 
 @contextlib.contextmanager
 def locked(root: str) -> Iterator[None]:
-    """Hold the store's lock; waits for another command's rename, never for its unpacking."""
-    fd = os.open(os.path.join(root, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    """Hold the store's lock; waits for another command's rename, never for its unpacking.
+
+    No interruption comes while it is held: one between the end of the block and the closing of the descriptor
+    would leave the lock taken, and whoever then tidies up in this process would wait for himself.
+    """
+    while True:
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTIONS)
+        try:
+            fd = os.open(os.path.join(root, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                if _try_flock(fd):
+                    yield
+                    return
+            finally:
+                os.close(fd)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        time.sleep(_LOCK_PAUSE)
+
+
+_INTERRUPTIONS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+_LOCK_PAUSE = 0.005
+
+
+def _try_flock(fd: int) -> bool:
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def read(path: str, kind: type[T]) -> T | None:

@@ -46,26 +46,29 @@ def workspace(root: str) -> Iterator[Workspace]:
     records.prepare(root)
     collect(root)
     place = os.path.join(root, "work", os.urandom(8).hex())
-    # Made and locked under the store's lock: a collector must not see it unlocked.
-    with records.locked(root):
-        os.mkdir(place, 0o700)
-        lock = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        os.mkdir(os.path.join(place, "pins"), 0o700)
-        helpers = os.open(os.path.join(place, "helpers"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(helpers, fcntl.LOCK_EX)
-    space = Workspace(root, place, helpers)
+    opened: list[int] = []
     try:
-        yield space
-    except BaseException:
-        # Layers that were complete before another one failed. The first error is the one to report.
-        with contextlib.suppress(OSError, ImageError):
-            sweep(space)
-        raise
+        # Made and locked under the store's lock: a collector must not see it unlocked.
+        with records.locked(root):
+            os.mkdir(place, 0o700)
+            opened.append(os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+            fcntl.flock(opened[0], fcntl.LOCK_EX)
+            os.mkdir(os.path.join(place, "pins"), 0o700)
+            helpers = os.open(os.path.join(place, "helpers"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            opened.append(helpers)
+            fcntl.flock(helpers, fcntl.LOCK_EX)
+        space = Workspace(root, place, helpers)
+        try:
+            yield space
+        except BaseException:
+            # Layers that were complete before another one failed. The first error is the one to report.
+            with contextlib.suppress(OSError, ImageError):
+                sweep(space)
+            raise
     finally:
         _remove_tree(place)
-        os.close(helpers)
-        os.close(lock)
+        for fd in opened:
+            os.close(fd)
 
 
 def collect(root: str) -> None:

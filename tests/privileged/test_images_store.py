@@ -263,7 +263,7 @@ def test_a_kill_at_any_moment_leaves_nothing(store: ImageStore, big: str, kill: 
     hit = 0
     for step in range(12):
         process = loader(store, big)
-        time.sleep(0.1 + step * 0.04)
+        time.sleep(0.1 + step * 0.08)
         process.send_signal(kill)
         process.communicate()
         if kill == signal.SIGINT and process.returncode != 0 and "Keyboard" not in str(process.returncode):
