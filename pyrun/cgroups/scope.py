@@ -11,14 +11,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from pyrun.cgroups import files
-from pyrun.cgroups.delegation import INIT_LEAF, SCOPE
+from pyrun.cgroups.delegation import INIT_LEAF, SCOPE, VacateCgroup
 from pyrun.cgroups.group import is_populated
 from pyrun.errors import PyrunError, Unsupported
 from pyrun.kernel.operation import Operation, Results
 from pyrun.kernel.proc import read_text
 
 LEASE = "lease-"
-_TIMEOUT = 20.0
+_TIMEOUT = 60.0
+"""Seconds for systemd to make the scope, and to take it away: more than it needs on an emulated processor."""
 _POLL = 0.01
 
 
@@ -37,10 +38,12 @@ class EnsureScope(Operation, frozen=True, tag=True):
 
     def apply(self, results: Results) -> None:
         with self._locked():
-            if is_populated(self.parent) and not files.processes(f"{self.parent}/{INIT_LEAF}"):
-                self._hold(self._spawn((self.program,)))  # Pods are there, the one that held it was killed
-            elif not is_populated(self.parent):
+            if not is_populated(self.parent):
                 self._start()
+            # Also what one who was killed before this line has left in the scope itself.
+            VacateCgroup(self.parent).apply(results)
+            if not files.processes(f"{self.parent}/{INIT_LEAF}"):
+                self._hold_again()
             os.makedirs(self._lease(), exist_ok=True)
 
     def undo(self) -> None:
@@ -73,11 +76,11 @@ class EnsureScope(Operation, frozen=True, tag=True):
     def _start(self) -> None:
         _wait_until_gone(self.parent)
         said = os.memfd_create("systemd-run")
+        pid = self._spawn(self._command(), said)
         try:
-            pid = self._spawn(self._command(), said)
             deadline = time.monotonic() + _TIMEOUT
             while not self._holds(pid):
-                ended, _ = os.waitpid(pid, os.WNOHANG)
+                ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
                 if ended or time.monotonic() > deadline:
                     text = os.pread(said, 4096, 0).decode(errors="replace").strip() or "it gives no reason"
                     raise Unsupported(
@@ -85,13 +88,16 @@ class EnsureScope(Operation, frozen=True, tag=True):
                         hint="pyrun needs systemd-run and the D-Bus of the system (Debian: apt-get install dbus)",
                     )
                 time.sleep(_POLL)
+        except BaseException:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            raise
         finally:
             os.close(said)
-        self._hold(pid)
 
-    def _hold(self, pid: int) -> None:
-        """Let a process hold the scope, from a leaf: the scope itself must have none."""
-        os.makedirs(f"{self.parent}/{INIT_LEAF}", exist_ok=True)
+    def _hold_again(self) -> None:
+        """Give the scope a new holder: the one before was killed, while Pods kept the scope."""
+        pid = self._spawn((self.program,))
         files.write(f"{self.parent}/{INIT_LEAF}", "cgroup.procs", str(pid))
 
     def _spawn(self, command: tuple[str, ...], said: int = 0) -> int:

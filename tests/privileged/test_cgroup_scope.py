@@ -135,6 +135,19 @@ def test_a_holder_that_was_killed_is_replaced_in_a_scope_that_others_keep(scope:
     assert not os.path.exists(scope)
 
 
+def test_a_maker_that_was_killed_half_way_leaves_a_scope_that_can_be_used(scope: str, tmp_path: Path) -> None:
+    with subprocess.Popen(["sleep", "1000"]) as half_way:
+        while half_way.pid not in files.processes(scope):
+            with contextlib.suppress(FileNotFoundError):  # an empty one is taken away at once
+                os.makedirs(scope, exist_ok=True)
+                files.write(scope, "cgroup.procs", str(half_way.pid))
+        lease(scope, "one").apply(Results())
+        assert files.processes(scope) == ()
+        assert files.processes(f"{scope}/init") == (half_way.pid,)
+        lease(scope, "one").undo()
+    assert not os.path.exists(scope) and not calls(tmp_path)
+
+
 def test_a_holder_that_was_killed_is_replaced(scope: str, tmp_path: Path) -> None:
     lease(scope, "one").apply(Results())
     group.kill(scope)
