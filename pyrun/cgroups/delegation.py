@@ -11,10 +11,12 @@ Source: systemd, "Control Group APIs and Delegation"; cgroup-v2.rst, "No Interna
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import errno
 import os
 import time
+from collections.abc import Collection
 
 from pyrun.cgroups import files
 from pyrun.cgroups.controllers import CONTROLLERS
@@ -27,7 +29,8 @@ INIT_LEAF = "init"
 SCOPE = "machine.slice/pyrun.scope"
 
 _INITIAL_PID_NAMESPACE = "pid:[4026531836]"  # PROC_PID_INIT_INO of include/linux/proc_ns.h
-_DELEGATED = ("cpu", "cpuset", "io", "memory", "pids")  # what Delegate=yes gives: systemd.resource-control(5)
+# What Delegate=yes gives: systemd.resource-control(5).
+_DELEGATED = frozenset({"cpu", "cpuset", "io", "memory", "pids"})
 _MOVING = 2.0
 _OPTIONS = {
     "cpu": "CONFIG_FAIR_GROUP_SCHED and CONFIG_CFS_BANDWIDTH",
@@ -81,16 +84,15 @@ def _place(parent: str, owner: Owner) -> Place:
     return Place(parent=parent, owner=owner, controllers=_known(files.controllers(parent)))
 
 
-def _known(there: tuple[str, ...]) -> tuple[str, ...]:
+def _known(there: Collection[str]) -> tuple[str, ...]:
     return tuple(name for name in CONTROLLERS if name in there)
 
 
 def _scope(mount: str) -> Place:
     parent = f"{mount}/{SCOPE}"
-    try:
-        there = files.controllers(parent)
-    except FileNotFoundError:  # it is made for the first Pod
-        there = tuple(name for name in files.controllers(mount) if name in _DELEGATED)
+    there = frozenset(files.controllers(mount)) & _DELEGATED
+    with contextlib.suppress(FileNotFoundError):  # it is made for the first Pod
+        there &= frozenset(files.controllers(parent))
     return Place(parent=parent, owner=Owner.SYSTEMD, controllers=_known(there))
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from pyrun.cgroups import files, group
-from pyrun.cgroups.delegation import find_place
+from pyrun.cgroups.delegation import Owner, find_place
 from pyrun.security.oom import score_floor
 from tests.e2e.conftest import SLOW, Cli, eventually
 from tests.e2e.observe import (
@@ -50,8 +50,9 @@ class Poor:
 
     @property
     def command(self) -> list[str]:
-        parents = (find_place().parent, files.unified_mount())
-        hidden = next(parent for parent in parents if os.path.isdir(parent))
+        place = find_place()
+        # Of the scope that systemd may make for somebody else meanwhile, what the root has not is not used either.
+        hidden = files.unified_mount() if place.owner is Owner.SYSTEMD else place.parent
         line = 'mount --bind "$0" "$1" && shift && exec "$@"'
         prefix = ["unshare", "--mount", "sh", "-c", line, str(self._nothing), f"{hidden}/cgroup.controllers"]
         return [*prefix, *self._cli.command]
