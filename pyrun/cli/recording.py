@@ -48,11 +48,12 @@ def ends_of(directory: PodDirectory) -> list[Event]:
     """Return events of how containers have ended that no supervisor has told of; nothing else outlives the Pod."""
     from pyrun.runtime.history import how_it_ended
     from pyrun.runtime.observe import observe
+    from pyrun.runtime.oom import with_reports
     from pyrun.state.events import Reason, about_pod, happened
 
     try:
         record, told = directory.record(), directory.conditions().told
-        containers = observe(directory).containers
+        containers = with_reports(directory, observe(directory)).containers
     except (StateError, NotFound):
         return []
     if record is None:
@@ -62,7 +63,7 @@ def ends_of(directory: PodDirectory) -> list[Event]:
         happened(
             about_pod(directory.uid, record.pod, name),
             Reason.MONITOR_LOST if end.lost else Reason.OOM_KILLING if end.oom_kills else Reason.EXITED,
-            f"Container {name} (attempt {attempt.attempt}) {how_it_ended(end)}",
+            f"Container {name} (attempt {attempt.attempt}) {how_it_ended(attempt, end)}",
         )
         for name, attempt in ends
         if (end := attempt.ended) is not None and told.get(name, -1) < attempt.attempt

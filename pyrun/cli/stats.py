@@ -147,7 +147,7 @@ def _title(pod: PodStats) -> str:
 
 def cells(usage: Usage) -> list[str]:
     """Return the columns of a line after the names."""
-    from pyrun.cli.podmap.words import size
+    from pyrun.spec.quantity import size
 
     bytes_per_second = (usage.read_bytes_per_second, usage.written_bytes_per_second)
     shares = (usage.pressure_cpu, usage.pressure_memory, usage.pressure_io)

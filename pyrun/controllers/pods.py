@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from pyrun.controllers.context import Context
 from pyrun.controllers.execute import Jobs
+from pyrun.controllers.oom import OomWatch
 from pyrun.controllers.prober import Prober
 from pyrun.controllers.publish import is_ready, publish
 from pyrun.controllers.ranking import PodSummary
@@ -47,6 +48,7 @@ class PodUnit:
         self._prober = Prober(context, directory, self.soon)
         self._jobs = Jobs(context.facts, directory)
         self._storage = StorageGuard(context, directory, self._jobs)
+        self._oom = OomWatch(context, directory, self.soon)
         self._pidfds: dict[str, int] = {}
         self._failures = 0
         self._unreadable = ""
@@ -105,6 +107,7 @@ class PodUnit:
         self._context.loop.cancel(("pod", self.uid))
         self._prober.close()
         self._storage.close()
+        self._oom.close()
         for fd in self._pidfds.values():
             self._context.loop.forget(fd)
             os.close(fd)
@@ -157,6 +160,8 @@ class PodUnit:
         """Wait for the end of pause and of the monitors, and for exit records in the attempts' directories."""
         wanted: dict[str, Callable[[], int | None]] = {}
         sandbox = self.directory.sandbox()
+        if sandbox is not None:
+            self._oom.follow(sandbox.facts.cgroup, observed)
         if sandbox is not None and observed.sandbox_alive:
             wanted[f"pause/{sandbox.attempt}"] = sandbox.pause.open
         for container in observed.containers:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import msgspec
 
 from pyrun.controllers.context import Context
+from pyrun.controllers.oom import forget_older, tell_kills
 from pyrun.lifecycle.observation import Attempt, PodObservation
 from pyrun.lifecycle.status import pod_status, transitions
 from pyrun.runtime.pods import PodDirectory
@@ -36,7 +37,10 @@ def publish(context: Context, directory: PodDirectory, pod: Pod, observed: PodOb
     told = dict(known.told)
     for container in observed.containers:
         for attempt in (container.previous, container.latest):
-            if attempt is not None and attempt.ended is not None:
+            if attempt is None:
+                continue
+            tell_kills(context, directory, pod, (container.name, attempt), told)
+            if attempt.ended is not None:
                 _tell_end(context, directory, pod, (container.name, attempt), told)
     for waiting in (*status.init_container_statuses, *status.container_statuses):
         state = waiting.state.waiting
@@ -48,6 +52,7 @@ def publish(context: Context, directory: PodDirectory, pod: Pod, observed: PodOb
         ):
             told[key] = waiting.restart_count
             context.record(about_pod(directory.uid, pod, waiting.name), Reason.BACK_OFF, state.message)
+    forget_older(told, observed)
     changed = ConditionsRecord(times=times, told=told)
     if changed != known:
         write_record(f"{directory.path}/conditions.json", changed)
@@ -82,8 +87,6 @@ def _tell_end(
         return
     told[name] = attempt.attempt
     about = about_pod(directory.uid, pod, name)
-    if ended.oom_kills:
-        context.record(about, Reason.OOM_KILLING, f"the kernel killed {ended.oom_kills} for lack of memory")
     if ended.lost:
         text = f"the monitor of container {name} was killed, and the exit status lost with it"
         context.record(about, Reason.MONITOR_LOST, text)

@@ -134,13 +134,14 @@ def _terminated(scene: Scene, container: Container, attempt: Attempt | None) -> 
     if attempt is None or attempt.ended is None:
         return ContainerState()
     ended = attempt.ended
-    failed = has_failed(scene.pod.spec, container, ended)
+    # With exit code 0 too, when only a child was killed: what the program made of that loss nobody else can see.
+    # The kubelet expects it (an init container with this reason has failed), and so do the runtimes it talks to.
     if ended.lost:
         reason = "MonitorLost"
-    elif failed:
-        reason = "OOMKilled" if ended.oom_kills else "Error"
+    elif ended.oom_kills:
+        reason = "OOMKilled"
     else:
-        reason = "Completed"
+        reason = "Error" if ended.exit_code else "Completed"
     return ContainerState(
         terminated=Terminated(
             exit_code=ended.exit_code,

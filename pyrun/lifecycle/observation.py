@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import enum
 
+from pyrun.spec.oom import OomReport
 from pyrun.spec.value import Value
 
 
@@ -30,8 +31,8 @@ class HookState(enum.Enum):
 class Ended(Value, frozen=True, kw_only=True):
     """How an attempt ended. `exit_code` is 128+`signal` for one killed by a signal.
 
-    `oom_kills` counts the kills of the kernel's OOM killer in its cgroup; `lost` is true when its monitor died
-    and the status with it. `message` is the termination message.
+    `oom_kills` counts the kills of the kernel's OOM killer in its cgroup (memory.events), of which one process may
+    make two; `lost` is true when its monitor died and the status with it. `message` is the termination message.
     """
 
     exit_code: int
@@ -70,6 +71,7 @@ class Attempt(Value, frozen=True, kw_only=True):
     `crashes` is the number of ends in a row before this attempt that count for the backoff. `started` and
     `ready` are the verdicts of startup and readiness probe (True without one, once it runs and its postStart is
     done); `unhealthy` is the kind of the probe (`startup`, `liveness`) that has given the attempt up, else empty.
+    `oom_kills` are those of `Ended`, of one that runs too; `oom` is what was found out about them, if it was recorded.
     """
 
     attempt: int
@@ -88,6 +90,8 @@ class Attempt(Value, frozen=True, kw_only=True):
     unhealthy_message: str = ""
     stop: Stop | None = None
     image_id: str = ""
+    oom_kills: int = 0
+    oom: OomReport | None = None
 
 
 class StartFailure(Value, frozen=True, kw_only=True):

@@ -33,6 +33,7 @@ from pyrun.runtime.making import (
 )
 from pyrun.runtime.messages import message_limit, termination_message
 from pyrun.runtime.observe import end_of
+from pyrun.runtime.oom import write_report
 from pyrun.runtime.pods import (
     ContainerKey,
     PodDirectory,
@@ -258,7 +259,10 @@ def close_attempt(pod: PodDirectory, key: ContainerKey) -> None:
 def _last_words(pod: PodDirectory, key: ContainerKey, exit_code: int) -> ClosedRecord:
     spec = require_pod(pod).spec
     message = termination_message(pod, key, spec.container(key[0]), exit_code, message_limit(spec))
-    return ClosedRecord(oom_kills=group.oom_kills(leaf_of(pod, key[0])), message=message)
+    kills = group.oom_kills(leaf_of(pod, key[0]))
+    if kills and ((known := pod.oom(key)) is None or known.kills < kills):
+        write_report(pod, key, kills)
+    return ClosedRecord(oom_kills=kills, message=message)
 
 
 def close_all(pod: PodDirectory) -> None:

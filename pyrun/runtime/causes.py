@@ -16,7 +16,7 @@ from pyrun.lifecycle.observation import Attempt, AttemptState, ContainerObservat
 from pyrun.lifecycle.probing import UNHEALTHY
 from pyrun.lifecycle.restart import RestartVerdict, needs_supervision, wants_restart
 from pyrun.runtime.history import SAME_MOMENT, History, how_it_ended, seconds
-from pyrun.runtime.wording import capital, log_choice, probe_command, sentence, several, since, span
+from pyrun.runtime.wording import capital, killed, log_choice, probe_command, sentence, several, since, span
 from pyrun.spec.event import EventType
 from pyrun.spec.pod import Container, is_sidecar
 from pyrun.spec.status import Phase
@@ -239,13 +239,11 @@ def _cause_of(history: History, seen: _Seen, ending: Attempt, end: Ended) -> tup
     previous = " -p" if seen.observed.latest is not ending else ""
     logs = f"pyrun logs {name} -c {container.name}{previous}"
     said = f' and left the message "{end.message.strip()}"' if end.message.strip() else ""
+    how = how_it_ended(ending, end)
     if end.lost:
         return f"{seen.title} was ended by the end of its monitor, which somebody killed", "dmesg | tail"
     if end.oom_kills:
-        return (
-            f"{seen.title} ran out of memory: {how_it_ended(end)}",
-            "dmesg | grep -i 'killed process'",
-        )
+        return f"{seen.title} ran out of memory: {how}", "dmesg | grep -i 'killed process'"
     given_up, message = _failed_probe(ending)
     if given_up:
         probe = container.startup_probe if given_up == "startup" else container.liveness_probe
@@ -257,10 +255,10 @@ def _cause_of(history: History, seen: _Seen, ending: Attempt, end: Ended) -> tup
         return f"{seen.title} was ended because its postStart hook failed{message}", logs
     if ending.stop is not None:
         stop = ending.stop
-        return f"{seen.title} was stopped ({stop.reason}: {stop.message}) and {how_it_ended(end)}{said}", logs
+        return f"{seen.title} was stopped ({stop.reason}: {stop.message}) and {how}{said}", logs
     rebuilt = end.signal == signal.SIGKILL and _rebuilt(history, end)
-    how = "was ended because the sandbox of the Pod was made anew (pause was gone)" if rebuilt else ""
-    return f"{seen.title} {how or how_it_ended(end) + said}", logs
+    anew = "was ended because the sandbox of the Pod was made anew (pause was gone)" if rebuilt else ""
+    return f"{seen.title} {anew or how + said}", logs
 
 
 def _rebuilt(history: History, end: Ended) -> bool:
@@ -355,10 +353,9 @@ def _well(history: History) -> Verdict:
     """Nothing is wrong."""
     status = history.status
     if status is not None and status.phase is Phase.SUCCEEDED:
-        return Verdict(
-            f"Pod {history.name} has finished well: every container ended with exit code 0.",
-            f"pyrun logs {history.name}{log_choice(history)}",
-        )
+        how = "; but ".join(("every container ended with exit code 0", *killed(history)))
+        text = f"Pod {history.name} has finished well: {how}"
+        return Verdict(sentence(text), f"pyrun logs {history.name}{log_choice(history)}")
     restarted = max(
         (s for s in _containers(history) if s.end is not None and _number(s) > 0), key=_number, default=None
     )
@@ -367,7 +364,8 @@ def _well(history: History) -> Verdict:
         number = _number(restarted)
         text = f"Pod {history.name} runs and is ready; restart {number}: {cause[0].lower()}{cause[1:]}"
         return Verdict(sentence(text), command)
-    text = f"Pod {history.name} runs and is ready; nothing is wrong with it"
+    wrong = "; ".join(killed(history)) or "nothing is wrong with it"
+    text = f"Pod {history.name} runs and is ready; {wrong}"
     if history.pod is not None and needs_supervision(history.pod):
         return _with_supervisor(history, text, "")
     return Verdict(sentence(text))

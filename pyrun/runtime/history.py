@@ -11,8 +11,10 @@ from collections.abc import Iterator
 import msgspec
 
 from pyrun.lifecycle.observation import Attempt, ContainerObservation, Ended, PodObservation
+from pyrun.lifecycle.oom import oom_words
 from pyrun.runtime.clock import parse_rfc3339
 from pyrun.spec.event import Event, EventType
+from pyrun.spec.oom import OomReport
 from pyrun.spec.pod import Pod
 from pyrun.spec.status import ContainerStatus, PodStatus
 from pyrun.state.events import Reason
@@ -161,23 +163,27 @@ def _of_attempt(name: str, attempt: Attempt) -> Iterator[Moment]:
         after = f" after {ran:.3g} s" if attempt.started_ns and ran >= 0 else ""
         yield Moment(
             at=at,
-            what=f"{how_it_ended(ended)}{after}{number}",
+            what=f"{how_it_ended(attempt, ended, after)}{number}",
             kind=Reason.EXITED,
             container=name,
             warning=ended.exit_code != 0,
         )
 
 
-def how_it_ended(ended: Ended) -> str:
-    """Return an end in words, with its evidence: `ended with exit code 1`."""
+def how_it_ended(attempt: Attempt, ended: Ended, after: str = "") -> str:
+    """Return the end of an attempt in words, with its evidence: `ended with exit code 1`; `after` how long it ran."""
     if ended.lost:
-        return "ended, and its monitor with it, so that nobody knows how"
+        return f"ended{after}, and its monitor with it, so that nobody knows how"
     if ended.oom_kills:
-        kills = f"{ended.oom_kills} process{'es' if ended.oom_kills > 1 else ''}"
-        return f"ended with exit code {ended.exit_code}, the kernel having killed {kills} of it for want of memory"
+        return f"ended with exit code {ended.exit_code}{after}; {kills_of(attempt)}"
     if ended.signal:
-        return f"was ended by signal {signal_name(ended.signal)}"
-    return f"ended with exit code {ended.exit_code}"
+        return f"was ended by signal {signal_name(ended.signal)}{after}"
+    return f"ended with exit code {ended.exit_code}{after}"
+
+
+def kills_of(attempt: Attempt) -> str:
+    """Return in words what the kernel did in an attempt for want of memory."""
+    return oom_words(attempt.oom or OomReport(kills=attempt.oom_kills))
 
 
 def signal_name(number: int) -> str:

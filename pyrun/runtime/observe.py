@@ -124,6 +124,7 @@ def _attempt(scene: _Scene, container: Container, key: ContainerKey) -> Attempt 
         image_id=record.config.image_id,
     )
     attempt = _with_hook(pod, container, key, attempt)
+    attempt = _with_kills(scene, key, attempt)
     if attempt.state is not AttemptState.RUNNING:
         return attempt
     attempt = msgspec.structs.replace(attempt, paused=group.is_frozen(scene.leaf(container.name)))
@@ -142,6 +143,13 @@ def _with_hook(pod: PodDirectory, container: Container, key: ContainerKey, attem
     hook = pod.post_start(key)
     state, message = (HookState.PENDING, "") if hook is None else (hook.state, hook.message)
     return msgspec.structs.replace(attempt, post_start=state, post_start_message=message)
+
+
+def _with_kills(scene: _Scene, key: ContainerKey, attempt: Attempt) -> Attempt:
+    """Return an attempt with the processes that were killed for want of memory."""
+    ended = attempt.ended
+    kills = ended.oom_kills if ended is not None else group.oom_kills(scene.leaf(key[0]))
+    return msgspec.structs.replace(attempt, oom_kills=kills, oom=scene.pod.oom(key)) if kills else attempt
 
 
 def _with_probes(pod: PodDirectory, container: Container, key: ContainerKey, attempt: Attempt) -> Attempt:

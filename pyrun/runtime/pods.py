@@ -14,6 +14,7 @@ from pyrun.lifecycle.observation import StartFailure, Stop
 from pyrun.plan.host import HostFacts
 from pyrun.process.control import ExitRecord
 from pyrun.spec.layout import Layout
+from pyrun.spec.oom import OomReport
 from pyrun.spec.pod import Pod
 from pyrun.state.files import list_directory
 from pyrun.state.journal import Journal
@@ -128,6 +129,14 @@ class PodDirectory(msgspec.Struct, frozen=True):
     def closed(self, key: ContainerKey) -> ClosedRecord | None:
         """What is kept of an attempt that was closed, None while it is open."""
         return read_record(f"{self.container_directory(key)}/closed.json", ClosedRecord)
+
+    def oom_path(self, key: ContainerKey) -> str:
+        """Who was killed in an attempt for want of memory."""
+        return f"{self.container_directory(key)}/oom.json"
+
+    def oom(self, key: ContainerKey) -> OomReport | None:
+        """Who was killed in an attempt for want of memory, None when nobody has looked."""
+        return read_record(self.oom_path(key), OomReport)
 
     def failure(self, name: str) -> StartFailure | None:
         """Why the next attempt of a container did not come."""

@@ -13,6 +13,7 @@ from pyrun.runtime.catalog import stored_status
 from pyrun.runtime.causes import verdict
 from pyrun.runtime.history import History, Moment, time_line
 from pyrun.runtime.observe import observe
+from pyrun.runtime.oom import with_reports
 from pyrun.runtime.pods import find, pod_directories, require_pod
 from pyrun.runtime.status import pod_status
 from pyrun.spec.event import Event, ObjectReference
@@ -78,7 +79,8 @@ def history_of(layout: Layout, name: str, namespace: str, supervised: bool) -> H
     log = EventLog(layout.root)
     try:
         directory = find(layout, name, namespace)
-        pod, observed, status = require_pod(directory), observe(directory), pod_status(directory)
+        observed = with_reports(directory, observe(directory))
+        pod, status = require_pod(directory), pod_status(directory)
     except (NotFound, StateError):
         if any(directory.uid == name for directory in pod_directories(layout)):
             raise

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator
 
-from pyrun.runtime.history import History, seconds
+from pyrun.runtime.history import History, kills_of, seconds
 from pyrun.spec.pod import Container
 from pyrun.spec.probe import ExecAction, GrpcAction, HttpGetAction, Probe, TcpSocketAction
 
@@ -25,6 +26,13 @@ def probe_command(history: History, container: Container, probe: Probe | None) -
         case GrpcAction() as grpc:
             return f"grpcurl -plaintext {address or 'localhost'}:{grpc.port} grpc.health.v1.Health/Check"
     return ""
+
+
+def killed(history: History) -> Iterator[str]:
+    """Yield for each container in which the kernel has killed somebody for want of memory lately what it did."""
+    for container in history.observed.containers if history.observed is not None else ():
+        if container.latest is not None and container.latest.oom_kills:
+            yield f'in container "{container.name}" {kills_of(container.latest)}'
 
 
 def log_choice(history: History) -> str:

@@ -111,3 +111,13 @@ def format_bytes(count: int) -> str:
         if count and count % 2**twos == 0:
             return f"{count // 2**twos}{suffix}"
     return str(count)
+
+
+def size(count: float) -> str:
+    """Return bytes as a person reads them: 512, 1.5Ki, 12Mi, 3.2Gi."""
+    value, units = float(count), ["", "Ki", "Mi", "Gi", "Ti", "Pi"]
+    while value >= 1023.5 and len(units) > 1:  # what is less is not rounded to 1024
+        value /= 1024
+        units.pop(0)
+    digits = f"{value:.1f}".removesuffix(".0") if units[0] and value < 9.95 else f"{value:.0f}"
+    return digits + units[0]

@@ -11,6 +11,7 @@ from pyrun.kernel.proc import ProcessIdentity
 from pyrun.lifecycle.observation import HookState, StartFailure, Stop
 from pyrun.process.control import ExitRecord, parse_exit_record
 from pyrun.spec.container import ContainerConfig
+from pyrun.spec.oom import OomReport
 from pyrun.spec.pod import Pod
 from pyrun.spec.sandbox import SandboxFacts
 from pyrun.state.files import read_if_there, write_atomically
@@ -99,7 +100,8 @@ class ConditionTime(msgspec.Struct, frozen=True, kw_only=True):
 class ConditionsRecord(msgspec.Struct, frozen=True, kw_only=True):
     """The last transitions of a Pod's conditions, and what was told of it. Written by the supervisor.
 
-    `told` has, for each container, the latest attempt whose end was told (and, as NAME/backoff, whose back-off).
+    `told` has, for each container, the latest attempt whose end was told (and, as NAME/backoff, whose back-off). As
+    NAME/oom/ATTEMPT it has how many OOM kills were told, and as NAME/oom-at/ATTEMPT the time of the last in the log.
     """
 
     times: tuple[ConditionTime, ...] = ()
@@ -114,6 +116,7 @@ Record = (
     | HookRecord
     | ClosedRecord
     | ConditionsRecord
+    | OomReport
     | ExitRecord
     | Stop
     | StartFailure

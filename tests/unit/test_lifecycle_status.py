@@ -252,7 +252,7 @@ def test_a_terminated_state_has_all_of_it() -> None:
         (ended(code=0), "Completed"),
         (ended(code=1), "Error"),
         (ended(code=1, oom_kills=1), "OOMKilled"),
-        (ended(code=0, oom_kills=1), "Completed"),
+        (ended(code=0, oom_kills=1), "OOMKilled"),
         (ended(code=255, lost=True, oom_kills=1), "MonitorLost"),
     ],
 )

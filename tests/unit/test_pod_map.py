@@ -18,9 +18,10 @@ from pyrun.cgroups.memory import MemoryUse
 from pyrun.cgroups.pids import PidsUse
 from pyrun.cgroups.stats import CpuLimits, GroupUse
 from pyrun.cli.podmap import dot, svg, text
-from pyrun.cli.podmap.words import cut, size
+from pyrun.cli.podmap.words import cut
 from pyrun.namespaces.table import Namespace
 from pyrun.runtime.map import KINDS, Group, Holding, Member, PodMap, Role
+from pyrun.spec.quantity import size
 
 UID = "5dd074dc-2e43-4faa-bbbc-40d88163e315"
 TOP = f"/sys/fs/cgroup/pyrun/{UID}"

@@ -43,7 +43,7 @@ def container(name: str = "c", **fields: Any) -> Container:
 
 def attempt(number: int = 0, *, began: float = 1, end: Ended | None = None, **fields: Any) -> Attempt:
     state = AttemptState.RUNNING if end is None else AttemptState.STOPPED
-    given = {"started": True, "ready": end is None} | fields
+    given = {"started": True, "ready": end is None, "oom_kills": end.oom_kills if end else 0} | fields
     return Attempt(
         attempt=number,
         state=state,
@@ -158,14 +158,15 @@ CASES = {
     ),
     "out of memory": (
         history(one(attempt(0, end=ended(137, signal=9, oom_kills=2))), phase=Phase.FAILED),
-        'Container "c" ran out of memory: ended with exit code 137, the kernel having killed 2 processes of it '
-        "for want of memory.",
+        'Container "c" ran out of memory: ended with exit code 137; the kernel killed for want of memory: '
+        "memory.events counts 2 kills; which processes is not known (the log of the kernel does not tell).",
         "dmesg | grep -i 'killed process'",
     ),
     "out of memory of a child": (
         history(one(attempt(1, end=ended(0, oom_kills=1))), waiting={"c": "CrashLoopBackOff"}),
-        'Container "c" ran out of memory: ended with exit code 0, the kernel having killed 1 process of it '
-        "for want of memory; it waits to be started again.",
+        'Container "c" ran out of memory: ended with exit code 0; the kernel killed for want of memory: '
+        "memory.events counts 1 kill; which processes is not known (the log of the kernel does not tell); "
+        "it waits to be started again.",
         "dmesg | grep -i 'killed process'",
     ),
     "failed liveness": (

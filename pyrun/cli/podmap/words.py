@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from pyrun.cgroups.stats import GroupUse
 from pyrun.runtime.map import Group, PodMap
+from pyrun.spec.quantity import size
 
 UNKNOWN = "-"
 
@@ -54,16 +55,6 @@ def title(pod_map: PodMap, group: Group, depth: int) -> str:
 def printable(text: str) -> str:
     """Return a name that a container may have chosen, without what a terminal would obey."""
     return "".join(char if char.isprintable() else "?" for char in text)
-
-
-def size(count: float) -> str:
-    """Return bytes as a person reads them: 512, 1.5Ki, 12Mi, 3.2Gi."""
-    value, units = float(count), ["", "Ki", "Mi", "Gi", "Ti", "Pi"]
-    while value >= 1023.5 and len(units) > 1:  # what is less is not rounded to 1024
-        value /= 1024
-        units.pop(0)
-    digits = f"{value:.1f}".removesuffix(".0") if units[0] and value < 9.95 else f"{value:.0f}"
-    return digits + units[0]
 
 
 def cut(text: str, width: int) -> str:
