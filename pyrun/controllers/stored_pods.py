@@ -6,6 +6,7 @@ store, so that this outlives a reboot.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 
 import msgspec
@@ -84,8 +85,7 @@ class StoredPods:
             return
         if isinstance(pod, Pod):
             self._making.add(stored.uid)
-            made = lambda birth, failure: self._made(stored, birth, failure)  # noqa: E731
-            make(self._context, pod, made, stored.uid)
+            make(self._context, pod, functools.partial(self._made, stored), stored.uid)
 
     def _is_over(self, stored: StoredObject) -> bool:
         """Whether the Pod has come to its end; one whose status cannot be read might have, which is told once."""
