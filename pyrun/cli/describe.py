@@ -16,6 +16,7 @@ from pyrun.errors import InputError
 
 if TYPE_CHECKING:
     from pyrun.cli.rows import Row
+    from pyrun.cli.usage import Measured
     from pyrun.state.events import Repeated
 
 WIDTH = 18
@@ -40,6 +41,7 @@ def describe(
 ) -> None:
     """Print all that is known of Pods or ReplicaSets, and at the end what has happened to them."""
     from pyrun.cli.listing import Listing, scope_of
+    from pyrun.cli.usage import Measured, measure
     from pyrun.state.events import EventLog, aggregate
 
     targets = parse_targets(words)
@@ -54,11 +56,13 @@ def describe(
     finally:
         listing.close()
     events = tuple(EventLog(application.layout.root).read())
+    measured = measure(application.layout, {row.uid for row in rows if row.kind is Kind.POD})
     for number, row in enumerate(rows):
         if number:
             click.echo("\n")
         own = aggregate(event for event in events if event.about.uid == row.uid)
-        text = describe_pod(row) if row.kind is Kind.POD else describe_set(row, pods)
+        known = measured.get(row.uid, Measured())
+        text = describe_pod(row, known) if row.kind is Kind.POD else describe_set(row, pods)
         click.echo("\n".join((*text, *_events(own))))
 
 
@@ -67,8 +71,8 @@ def _plain(row: Row) -> Any:
     return msgspec.json.decode(msgspec.json.encode(row.value))
 
 
-def describe_pod(row: Row) -> Iterator[str]:
-    """Yield the lines of a Pod."""
+def describe_pod(row: Row, measured: Measured) -> Iterator[str]:
+    """Yield the lines of a Pod, with what it uses."""
     value = _plain(row)
     spec, status = value["spec"], value["status"]
     yield from _head(value)
@@ -83,6 +87,8 @@ def describe_pod(row: Row) -> Iterator[str]:
     yield _line("Grace Period", f"{spec.get('terminationGracePeriodSeconds', 30)}s")
     if spec.get("activeDeadlineSeconds"):
         yield _line("Active Deadline", f"{spec['activeDeadlineSeconds']}s")
+    if measured.usage:
+        yield _line("Usage", measured.usage)
     yield from _namespaces(spec)
     for title, containers, statuses in (
         ("Init Containers", "initContainers", "initContainerStatuses"),
@@ -93,6 +99,9 @@ def describe_pod(row: Row) -> Iterator[str]:
             known = {found["name"]: found for found in status.get(statuses, ())}
             for container in spec[containers]:
                 yield from _container(container, known.get(container["name"], {}))
+                for name, lines in (("Usage", measured.containers), ("OOM Kills", measured.kills)):
+                    if line := lines.get(container["name"]):
+                        yield _line(name, line, 4)
     yield from _conditions(status)
     yield from _volumes(spec)
 

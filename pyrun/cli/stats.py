@@ -25,10 +25,13 @@ HEADERS = (
     "CPU",
     "THROTTLED",
     "MEMORY/LIMIT",
+    "WORKING SET",
     "OOM",
     "PIDS/LIMIT",
     "READ/s",
     "WRITE/s",
+    "RECV/s",
+    "SENT/s",
     "PSI CPU",
     "MEM",
     "IO",
@@ -43,34 +46,47 @@ _TOP_OF_SCREEN = "\033[H\033[J"
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="[POD...]", shell_complete=complete_pods)
-@click.option("--no-stream", is_flag=True, help="Print once, after one interval.")
+@click.option("-w", "--watch", is_flag=True, help="Go on until Ctrl-C; a table is drawn anew on a terminal.")
 @click.option(
     "--interval",
     default="1s",
     show_default=True,
     metavar="DURATION",
-    help="The time between two looks, for which CPU and IO are told.",
+    help="The time between two looks, for which CPU, IO and network are told.",
 )
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@click.option("--prometheus", is_flag=True, help="Print counters in the text format of Prometheus, at once.")
 @click.pass_obj
 def stats(
-    application: Application, names: tuple[str, ...], no_stream: bool, interval: str, output: str
+    application: Application,
+    names: tuple[str, ...],
+    watch: bool,
+    interval: str,
+    output: str,
+    prometheus: bool,
 ) -> int:
     """Print what Pods and their containers use, of all that run or of those that are named.
 
-    CPU is in thousandths of a CPU. Without --no-stream it goes on until Ctrl-C; json is a line each time then.
+    CPU is in thousandths of a CPU; of the network a Pod is told, whose containers share it. With --watch json is a
+    line each time. --prometheus prints the names that cAdvisor has, for a collector that runs this command.
     """
     seconds = _seconds(interval)
+    if prometheus and (watch or output != "table"):
+        raise InputError("--prometheus is a format of its own, printed once", hint="leave out -w and -o")
     application.require_root()
+    pods = _chooser(application, names)
+    if prometheus:
+        _print_prometheus(pods())
+        return 0
     try:
-        for found in _readings(_chooser(application, names), seconds):
+        for found in _readings(pods, seconds):
             shown = [pod for pod in found if pod.running or names]
             if output == "json":
-                _print_json(shown, pretty=no_stream)
+                _print_json(shown, pretty=not watch)
             else:
-                click.echo("" if no_stream or not sys.stdout.isatty() else _TOP_OF_SCREEN, nl=False)
+                click.echo(_TOP_OF_SCREEN if watch and sys.stdout.isatty() else "", nl=False)
                 _print_table(shown)
-            if no_stream:
+            if not watch:
                 break
     except KeyboardInterrupt:
         return 130
@@ -116,6 +132,14 @@ def _readings(pods: Callable[[], Sequence[PodDirectory]], interval: float) -> It
         yield meter.read(pods())
 
 
+def _print_prometheus(pods: Sequence[PodDirectory]) -> None:
+    from pyrun.cli.prometheus import exposition
+    from pyrun.runtime.stats import looks
+
+    for line in exposition(looks(pods, complain)):
+        click.echo(line)
+
+
 def _print_json(pods: Sequence[PodStats], *, pretty: bool) -> None:
     import msgspec
 
@@ -149,12 +173,18 @@ def cells(usage: Usage) -> list[str]:
     """Return the columns of a line after the names."""
     from pyrun.spec.quantity import size
 
-    bytes_per_second = (usage.read_bytes_per_second, usage.written_bytes_per_second)
+    bytes_per_second = (
+        usage.read_bytes_per_second,
+        usage.written_bytes_per_second,
+        usage.received_bytes_per_second,
+        usage.sent_bytes_per_second,
+    )
     shares = (usage.pressure_cpu, usage.pressure_memory, usage.pressure_io)
     return [
         UNKNOWN if usage.cpu is None else f"{usage.cpu * 1000:.0f}m",
         UNKNOWN if usage.throttled is None else f"{usage.throttled:.0%}",
         _of(usage.memory, usage.memory_limit, size),
+        UNKNOWN if usage.working_set is None else size(usage.working_set),
         UNKNOWN if usage.oom_kills is None else str(usage.oom_kills),
         _of(usage.pids, usage.pids_limit, str),
         *(UNKNOWN if rate is None else size(rate) for rate in bytes_per_second),

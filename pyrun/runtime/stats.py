@@ -10,6 +10,8 @@ from pyrun.cgroups import stats
 from pyrun.cgroups.pressure import Pressure
 from pyrun.cgroups.stats import GroupUse, Rates
 from pyrun.errors import StateError
+from pyrun.kernel.proc import ProcessIdentity
+from pyrun.network.traffic import Traffic, traffic
 from pyrun.plan.sandbox import container_leaf
 from pyrun.runtime.pods import PodDirectory
 from pyrun.spec.value import Value
@@ -22,7 +24,8 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """What a group uses; None is what is not known: without its controller, or (a rate) after one look only.
 
     `cpu` and `cpu_limit` are in CPUs, `throttled` is the share of periods from 0 to 1, memory in bytes,
-    pressure in percent of the last ten seconds in which something had to wait.
+    pressure in percent of the last ten seconds in which something had to wait. Of the network only a Pod is told: its
+    containers share it, and one on the host's network has none of its own.
     """
 
     cpu: float | None = None
@@ -36,6 +39,8 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     pids_limit: int | None = None
     read_bytes_per_second: float | None = None
     written_bytes_per_second: float | None = None
+    received_bytes_per_second: float | None = None
+    sent_bytes_per_second: float | None = None
     pressure_cpu: float | None = None
     pressure_memory: float | None = None
     pressure_io: float | None = None
@@ -61,13 +66,17 @@ class PodStats(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class PodLook(Value, frozen=True, kw_only=True):
-    """One look at the groups of a Pod and of its containers by name; None for one that is gone."""
+    """One look at the groups of a Pod and of its containers by name; None for one that is gone.
+
+    `traffic` is None too for a Pod on the host's network.
+    """
 
     name: str
     namespace: str
     uid: str
     group: GroupUse | None
     containers: tuple[tuple[str, GroupUse | None], ...]
+    traffic: Traffic | None = None
 
     @property
     def running(self) -> bool:
@@ -87,17 +96,23 @@ class Meter:
 
         Of one whose records cannot be read `unreadable` is told. Raises OSError when a group cannot be read.
         """
-        before, self._before = self._before, {}
-        for pod in pods:
-            try:
-                found = look_at(pod)
-            except StateError as error:
-                self._unreadable(error)
-                continue
-            if found is not None:
-                self._before[pod.uid] = found
-        looks = sorted(self._before.values(), key=lambda look: (look.namespace, look.name))
-        return tuple(compare(before.get(look.uid), look) for look in looks)
+        found = looks(pods, self._unreadable)
+        before, self._before = self._before, {look.uid: look for look in found}
+        return tuple(compare(before.get(look.uid), look) for look in found)
+
+
+def looks(pods: Iterable[PodDirectory], unreadable: Callable[[StateError], None]) -> tuple[PodLook, ...]:
+    """Return a look at each whole Pod, by name; `unreadable` is told of broken records. Raises OSError."""
+    found = []
+    for pod in pods:
+        try:
+            look = look_at(pod)
+        except StateError as error:
+            unreadable(error)
+            continue
+        if look is not None:
+            found.append(look)
+    return tuple(sorted(found, key=lambda look: (look.namespace, look.name)))
 
 
 def look_at(pod: PodDirectory) -> PodLook | None:
@@ -115,7 +130,13 @@ def look_at(pod: PodDirectory) -> PodLook | None:
             (container.name, stats.look(f"{top}/{container_leaf(container.name)}"))
             for container in record.pod.spec.all_containers()
         ),
+        traffic=None if sandbox.facts.host_network else _traffic(sandbox.pause),
     )
+
+
+def _traffic(pause: ProcessIdentity) -> Traffic | None:
+    found = traffic(pause.pid)
+    return found if pause.alive() else None  # asked afterwards: the pid was its own all the while
 
 
 def compare(before: PodLook | None, after: PodLook) -> PodStats:
@@ -132,9 +153,27 @@ def compare(before: PodLook | None, after: PodLook) -> PodStats:
         namespace=after.namespace,
         uid=after.uid,
         running=after.running,
-        usage=usage(before.group if before is not None else None, after.group),
+        usage=_of_pod(before, after),
         containers=containers,
         missing=_missing(uses),
+    )
+
+
+def _of_pod(before: PodLook | None, after: PodLook) -> Usage:
+    """Return what a Pod as a whole uses: what its group does, and its network."""
+    earlier = before.group if before is not None else None
+    found = usage(earlier, after.group)
+    if before is None or earlier is None or after.group is None:
+        return found
+    seconds = (after.group.taken_ns - earlier.taken_ns) / 1e9
+    if before.traffic is None or after.traffic is None or seconds <= 0:
+        return found
+    received = after.traffic.received_bytes - before.traffic.received_bytes
+    sent = after.traffic.sent_bytes - before.traffic.sent_bytes
+    return msgspec.structs.replace(
+        found,
+        received_bytes_per_second=max(received, 0) / seconds,  # a sandbox made anew begins at 0
+        sent_bytes_per_second=max(sent, 0) / seconds,
     )
 
 

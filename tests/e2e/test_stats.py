@@ -15,6 +15,7 @@ import pytest
 from pyrun.cgroups import files
 from tests.e2e.conftest import SLOW, Cli, eventually
 from tests.e2e.observe import box, run_pod, wait_for_output
+from tests.e2e.test_terminal import terminal
 
 pytestmark = pytest.mark.requires("pods", "busybox", "nftables")
 
@@ -32,7 +33,7 @@ def busy(module_cli: Cli) -> Iterator[Cli]:
 
 
 def stats(cli: Cli, *arguments: str) -> list[Any]:
-    items: list[Any] = json.loads(cli.ok("stats", "--no-stream", "-o", "json", *arguments))["items"]
+    items: list[Any] = json.loads(cli.ok("stats", "-o", "json", *arguments))["items"]
     return items
 
 
@@ -57,7 +58,7 @@ def test_what_no_controller_counts_is_unknown_and_said_once(busy: Cli) -> None:
     assert [name for name in pod["missing"] if name != "pressure"] == lacking
     assert (pod["usage"]["memory"] is None) == ("memory" in lacking)
     assert (pod["usage"]["pids"] is None) == ("pids" in lacking)
-    lines = busy.ok("stats", "--no-stream", "--interval", "0.1", "busy").splitlines()
+    lines = busy.ok("stats", "--interval", "0.1", "busy").splitlines()
     said = [line for line in lines if "no cgroup controller" in line]
     assert len(said) == bool(lacking)
     for line in said:
@@ -65,11 +66,67 @@ def test_what_no_controller_counts_is_unknown_and_said_once(busy: Cli) -> None:
 
 
 def test_the_table(busy: Cli) -> None:
-    header, pod, first, second, *_ = busy.ok("stats", "--no-stream", "--interval", "0.2").splitlines()
+    header, pod, first, second, *_ = busy.ok("stats", "--interval", "0.2").splitlines()
     assert header.split()[:3] == ["POD", "CONTAINER", "CPU"]
     assert pod.split()[0] == "busy"
     assert (first.split()[0], second.split()[0]) == ("c0", "c1")
     assert first.split()[1].endswith("m")
+
+
+def test_on_a_terminal_the_table_is_drawn_anew_in_its_place(busy: Cli) -> None:
+    with terminal(busy, "stats", "--watch", "--interval", "0.1", "busy") as screen:
+        for _ in range(3):
+            screen.wait_for(b"\033[H\033[J")
+            screen.wait_for(b"busy")
+        screen.type(b"\x03")
+        assert screen.end() == 130
+
+
+def test_the_network_of_a_pod(cli: Cli) -> None:
+    """What a Pod sends to a neighbour is counted, of both; its containers share it."""
+    server = run_pod(cli, box("while :; do nc -l -p 80 >/dev/null; done"), name="server")
+    address = cli.inspect(server)["status"]["podIP"]
+    talk = f"while :; do head -c 100000 /dev/zero | nc {address} 80; sleep 0.05; done"
+    run_pod(cli, box(talk), name="client")
+
+    def rates() -> tuple[float, float] | None:
+        of = {pod["name"]: pod["usage"] for pod in stats(cli, "--interval", "0.5")}
+        sent, received = of["client"]["sentBytesPerSecond"], of["server"]["receivedBytesPerSecond"]
+        return (sent, received) if sent > 10_000 and received > 10_000 else None
+
+    eventually(rates, 30)
+    (container,) = stats(cli, "client", "--interval", "0.1")[0]["containers"]
+    assert container["usage"]["sentBytesPerSecond"] is None
+    text = cli.ok("stats", "--prometheus", "client")
+    lines = [line for line in text.splitlines() if line.startswith("container_network_transmit_bytes_total{")]
+    assert len(lines) == 1 and float(lines[0].split()[-1]) > 10_000
+
+
+def test_a_pod_on_the_network_of_the_host_has_none_of_its_own(cli: Cli) -> None:
+    run_pod(cli, box(SLEEP), name="host", hostNetwork=True)
+    (pod,) = stats(cli, "host", "--interval", "0.1")
+    assert pod["usage"]["receivedBytesPerSecond"] is None
+    assert "container_network" not in cli.ok("stats", "--prometheus")
+
+
+def test_prometheus_text_of_what_runs(busy: Cli) -> None:
+    lines = busy.ok("stats", "--prometheus").splitlines()
+    used = [line for line in lines if line.startswith("container_cpu_usage_seconds_total{")]
+    names = [line.partition('container="')[2].partition('"')[0] for line in used]
+    assert names == ["", "c0", "c1"]
+    whole, spins, sleeps = (float(line.split()[-1]) for line in used)
+    assert whole >= spins > sleeps
+    assert all('pod="busy"' in line and 'namespace="default"' in line for line in used)
+    assert busy.run("stats", "--prometheus", "-w").returncode == 2
+
+
+def test_describe_shows_what_is_used(busy: Cli) -> None:
+    lines = busy.ok("describe", "pod", "busy").splitlines()
+    (whole,) = [line for line in lines if line.startswith("Usage:")]
+    spins, sleeps = [line for line in lines if line.startswith("    Usage:")]
+    assert all(" cpu " in line for line in (whole, spins, sleeps))
+    assert "received/s" in whole and "received/s" not in spins
+    assert int(spins.partition("cpu ")[2].partition("m")[0]) > 0
 
 
 def test_only_running_pods_unless_they_are_named(cli: Cli) -> None:
@@ -81,7 +138,7 @@ def test_only_running_pods_unless_they_are_named(cli: Cli) -> None:
     assert [pod["name"] for pod in stats(cli, "--interval", "0.1")] == ["other"]
     (stopped,) = stats(cli, "--interval", "0.1", "one")
     assert (stopped["running"], stopped["containers"]) == (False, [])
-    assert "Pod one does not run" in cli.ok("stats", "--no-stream", "--interval", "0.1", "one")
+    assert "Pod one does not run" in cli.ok("stats", "--interval", "0.1", "one")
 
 
 def test_it_goes_on_until_ctrl_c_and_sees_what_comes_and_goes(cli: Cli, tmp_path: Path) -> None:
@@ -89,7 +146,7 @@ def test_it_goes_on_until_ctrl_c_and_sees_what_comes_and_goes(cli: Cli, tmp_path
     output = tmp_path / "output"
     with output.open("wb") as file:
         process = subprocess.Popen(
-            [*cli.command, "stats", "-o", "json", "--interval", "0.1"],
+            [*cli.command, "stats", "-w", "-o", "json", "--interval", "0.1"],
             stdout=file,
             stderr=subprocess.PIPE,
             env=cli.environment,
@@ -120,7 +177,7 @@ def test_broken_records_are_told_once_and_hide_no_other_pod(cli: Cli) -> None:
     text = record.read_bytes()
     record.write_text("{")
     try:
-        result = cli.run("stats", "--no-stream", "--interval", "0.1")
+        result = cli.run("stats", "--interval", "0.1")
         assert result.returncode == 0
         assert result.stderr.count(str(record)) == 1
         assert [line.split()[0] for line in result.stdout.splitlines()[1:3]] == ["good", "c0"]
@@ -130,14 +187,14 @@ def test_broken_records_are_told_once_and_hide_no_other_pod(cli: Cli) -> None:
 
 @pytest.mark.parametrize("interval", ["0", "-1", "nan", "x", "1ns", "9999h"])
 def test_an_interval_that_is_none(cli: Cli, interval: str) -> None:
-    result = cli.run("stats", "--no-stream", "--interval", interval)
+    result = cli.run("stats", "--interval", interval)
     assert result.returncode == 2
     assert interval in result.stderr
     assert "Traceback" not in result.stderr
 
 
 def test_no_such_pod(cli: Cli) -> None:
-    result = cli.run("stats", "--no-stream", "nobody")
+    result = cli.run("stats", "nobody")
     assert result.returncode == 1
     assert 'no Pod is named "nobody"' in result.stderr
 
@@ -165,8 +222,12 @@ def test_limits_and_use_with_controllers(cli: Cli) -> None:
     assert of["c0"]["throttled"] > 0
     assert of["c0"]["oomKills"] == 0
     assert of["c0"]["readBytesPerSecond"] is not None
-    table = cli.ok("stats", "--no-stream", "--interval", "0.2", uid)
+    assert of["c0"]["workingSet"] > 0
+    table = cli.ok("stats", "--interval", "0.2", uid)
     assert "/64Mi" in table
+    described = cli.ok("describe", "pod", "test")
+    for words in ("throttled ", "memory ", "working set ", "OOM kills 0", "processes 1/32", "read/s "):
+        assert words in described
     assert "no cgroup controller" not in table
 
 

@@ -23,6 +23,7 @@ from pyrun.cli.listing import Scope, named
 from pyrun.cli.main import pyrun
 from pyrun.cli.rows import Row, event_row, pod_row, set_row
 from pyrun.cli.supervise import backoff_settings, unit_text
+from pyrun.cli.usage import Measured
 from pyrun.cli.wait import parse_wanted
 from pyrun.cli.why import moment_line
 from pyrun.controllers.deletion import grace_of
@@ -413,7 +414,9 @@ def test_describe_says_what_a_person_asks() -> None:
         labels={"x": "1", "y": "2"},
         owner_references=(owner,),
     )
-    text = "\n".join(describe_pod(pod_row(found, NOW)))
+    name = found.spec["containers"][0]["name"]
+    measured = Measured(usage="cpu 5m", containers={name: "cpu 3m"}, kills={name: "1 in attempt 0: dd"})
+    text = "\n".join(describe_pod(pod_row(found, NOW), measured))
     for line in (
         "Name:             web",
         "Controlled By:    ReplicaSet/set",
@@ -425,6 +428,9 @@ def test_describe_says_what_a_person_asks() -> None:
         "    Last State:       Terminated\n      Reason:           Error",
         "      Exit Code:        1",
         "    Restart Count:    2",
+        "Usage:            cpu 5m",
+        "    Usage:            cpu 3m",
+        "    OOM Kills:        1 in attempt 0: dd",
         "    Liveness:         exec [x] delay=0s timeout=1s period=3s #success=1 #failure=3",
         "    PreStop:          sleep 2s",
         "    StopSignal:       SIGINT",

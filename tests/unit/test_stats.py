@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+
+import msgspec
 import pytest
 
 from pyrun.cgroups.cpu import CpuUse
@@ -10,7 +13,9 @@ from pyrun.cgroups.memory import MemoryEvents, MemoryUse
 from pyrun.cgroups.pids import PidsUse
 from pyrun.cgroups.pressure import Pressure, Stall
 from pyrun.cgroups.stats import CpuLimits, GroupUse
-from pyrun.cli.stats import cells, notes, rows
+from pyrun.cli.prometheus import exposition
+from pyrun.cli.stats import HEADERS, cells, notes, rows
+from pyrun.network.traffic import Traffic, parse
 from pyrun.runtime.stats import ContainerStats, PodLook, PodStats, Usage, compare
 
 FULL = Usage(
@@ -25,6 +30,8 @@ FULL = Usage(
     pids_limit=None,
     read_bytes_per_second=2048.0,
     written_bytes_per_second=0.0,
+    received_bytes_per_second=1024.0,
+    sent_bytes_per_second=3.0,
     pressure_cpu=12.34,
     pressure_memory=0.0,
     pressure_io=100.0,
@@ -34,10 +41,13 @@ FULL = Usage(
 @pytest.mark.parametrize(
     ("usage", "expected"),
     [
-        (FULL, ["250m", "12%", "3Mi/64Mi", "2", "4/max", "2Ki", "0", "12.3", "0.0", "100.0"]),
-        (Usage(), ["-"] * 10),
-        (Usage(cpu=1.5), ["1500m", *["-"] * 9]),
-        (Usage(memory=0, pids=0, pids_limit=0), ["-", "-", "0/max", "-", "0/0", *["-"] * 5]),
+        (
+            FULL,
+            ["250m", "12%", "3Mi/64Mi", "1Mi", "2", "4/max", "2Ki", "0", "1Ki", "3", "12.3", "0.0", "100.0"],
+        ),
+        (Usage(), ["-"] * 13),
+        (Usage(cpu=1.5), ["1500m", *["-"] * 12]),
+        (Usage(memory=0, pids=0, pids_limit=0), ["-", "-", "0/max", "-", "-", "0/0", *["-"] * 7]),
     ],
     ids=["all", "nothing", "only time", "zeros are no dashes"],
 )
@@ -142,3 +152,84 @@ def test_containers_without_a_process_are_left_out() -> None:
 def test_a_pod_that_is_stopped(group: GroupUse | None) -> None:
     found = compare(None, look(group, a=None))
     assert (found.running, found.containers) == (False, ())
+
+
+def test_every_cell_has_a_header() -> None:
+    assert len(rows([pod()])[0]) == len(HEADERS)
+    for word in ("CPU", "THROTTLED", "WORKING SET", "OOM", "PIDS/LIMIT", "READ/s", "RECV/s", "PSI CPU"):
+        assert word in HEADERS
+
+
+# The network
+
+NET_DEV = """\
+Inter-|   Receive                                                |  Transmit
+ face |bytes packets errs drop fifo frame compressed multicast|bytes packets errs drop fifo colls carrier compressed
+    lo:  999       9    0    0    0     0          0         0    999       9    0    0    0     0       0          0
+  eth0: 1500      10    0    0    0     0          0         0    700       5    0    0    0     0       0          0
+eth0:1:    1       1    0    0    0     0          0         0      2       1    0    0    0     0       0          0
+"""
+
+
+def test_traffic_of_all_interfaces_but_the_loopback() -> None:
+    assert parse(NET_DEV) == Traffic(received_bytes=1501, sent_bytes=702)
+    assert parse("") == Traffic()
+
+
+def _with(look: PodLook, received: int, sent: int) -> PodLook:
+    return msgspec.structs.replace(look, traffic=Traffic(received_bytes=received, sent_bytes=sent))
+
+
+def test_traffic_of_a_pod_and_not_of_its_containers() -> None:
+    before, after = _with(look(use(1), a=use(1)), 100, 10), _with(look(use(3), a=use(3)), 300, 10)
+    found = compare(before, after)
+    assert (found.usage.received_bytes_per_second, found.usage.sent_bytes_per_second) == (100, 0)
+    assert found.containers[0].usage.received_bytes_per_second is None
+    again = compare(after, _with(look(use(4), a=use(4)), 0, 0))
+    assert again.usage.received_bytes_per_second == 0, "a sandbox made anew counts from the beginning"
+    assert compare(look(use(1)), after).usage.received_bytes_per_second is None
+    assert compare(before, look(use(3))).usage.received_bytes_per_second is None
+
+
+# Prometheus
+
+SAMPLE = re.compile(
+    r'(container_[a-z_]+)\{namespace="default",pod="web",uid="u",container="(a?)"\} ([0-9.e+-]+)'
+)
+
+
+def test_the_text_for_prometheus() -> None:
+    lines = list(exposition([_with(look(use(1, used=2_500_000, read=7), a=use(1, used=5)), 300, 10)]))
+    found = {(m[1], m[2]): float(m[3]) for line in lines if (m := SAMPLE.fullmatch(line))}
+    assert len(found) == sum(not line.startswith("#") for line in lines)
+    assert found["container_cpu_usage_seconds_total", ""] == 2.5
+    assert found["container_cpu_usage_seconds_total", "a"] == 5e-6
+    assert found["container_memory_working_set_bytes", "a"] == 5
+    assert found["container_spec_memory_limit_bytes", "a"] == 10
+    assert found["container_oom_events_total", "a"] == 3
+    assert found["container_processes", "a"] == 2
+    assert found["container_fs_reads_bytes_total", ""] == 7
+    assert found["container_cpu_cfs_throttled_periods_total", ""] == 0
+    assert found["container_pressure_cpu_waiting_seconds_total", "a"] == 0
+    assert found["container_network_receive_bytes_total", ""] == 300
+    assert found["container_network_transmit_bytes_total", ""] == 10
+    assert not any("pressure_io" in line for line in lines), "what is not measured is not told"
+
+
+def test_each_metric_has_its_samples_together_below_its_kind() -> None:
+    lines = list(exposition([look(use(1), a=use(1)), look(use(1), a=use(1))]))
+    families: list[str] = []
+    for line in lines:
+        if line.startswith("# HELP "):
+            families.append(line.split()[2])
+        elif line.startswith("# TYPE "):
+            kind = "counter" if families[-1].endswith("_total") else "gauge"
+            assert line == f"# TYPE {families[-1]} {kind}"
+        else:
+            assert line.startswith(f"{families[-1]}{{")
+    assert len(families) == len(set(families))
+
+
+def test_what_does_not_run_has_no_metrics() -> None:
+    assert list(exposition([look(None), look(use(1, populated=False))])) == []
+    assert not any('container="b"' in line for line in exposition([look(use(1), b=use(1, populated=False))]))
