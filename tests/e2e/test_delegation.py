@@ -107,12 +107,17 @@ def test_systemd_delegates_a_scope_for_as_long_as_there_are_pods(cli: Cli) -> No
 
 
 @pytest.mark.requires("systemd", "cgroup_controllers", "disposable")
-def test_two_that_ask_for_the_scope_at_once_get_the_same_and_the_last_ends_it(cli: Cli) -> None:
-    texts = [manifest(cli, box(SLEEP), name=name) for name in ("a", "b")]
-    with ThreadPoolExecutor(2) as both:
-        uids = list(both.map(cli.create, texts))
+def test_ten_that_ask_for_the_scope_at_once_get_the_same_and_the_last_ends_it(cli: Cli) -> None:
+    names = [f"p{number}" for number in range(10)]
+    texts = [manifest(cli, box(SLEEP), name=name) for name in names]
+    with ThreadPoolExecutor(len(texts)) as all_at_once:
+        uids = list(all_at_once.map(cli.create, texts))
     parent = find_place().parent
     assert len(files.processes(f"{parent}/init")) == 1
     assert {f"lease-{uid}" for uid in uids} <= set(os.listdir(parent))
-    cli.ok("pod", "rm", "-f", "a", "b")
+    assert all(f"/{SCOPE}/" in cgroup_of(init_of(cli, uid)) for uid in uids)
+    listed = ["systemctl", "list-units", "--all", "--plain", "--no-legend", "--type=scope", "pyrun*"]
+    shown = subprocess.run(listed, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert [line.split()[0] for line in shown] == [os.path.basename(SCOPE)]
+    cli.ok("pod", "rm", "-f", *names)
     eventually(lambda: not os.path.exists(parent) or any("lease-" in n for n in os.listdir(parent)))
