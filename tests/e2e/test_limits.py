@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pyrun.cgroups import cpu, cpuset, hugetlb, io, memory, pids, pressure
+from pyrun.cgroups import cpu, cpuset, hugetlb, memory, pids, pressure
 from pyrun.cgroups.delegation import find_place
 from pyrun.cgroups.memory import MemoryEvents
 from pyrun.spec.linux import weight_of
@@ -197,23 +197,6 @@ def test_run_takes_limits(cli: Cli) -> None:
 # What they do
 
 
-def works_on(cli: Cli, uid: str, container: str) -> None:
-    """Wait until a container has done more than it had."""
-    before = len(output(cli, uid, container))
-    eventually(lambda: len(output(cli, uid, container)) > before, 30)
-
-
-def test_who_eats_memory_is_killed_and_the_neighbour_works_on(cli: Cli) -> None:
-    uid = run_pod(cli, box(EAT, resources=limits(memory="32Mi")), box(WORK, "c1"))
-    wait_for_end(cli, uid, timeout=60)
-    ended = state_of(cli)["terminated"]
-    assert (ended["exitCode"], ended["reason"]) == (137, "OOMKilled")
-    works_on(cli, uid, "c1")
-    assert "running" in state_of(cli, "c1")
-    assert events(group_of(cli, uid)).oom_kill >= 1
-    assert events(group_of(cli, uid, "ctr-c1")).oom_kill == 0
-
-
 CHILD = f"({EAT}); echo child $?; exec sleep 1000"
 
 
@@ -260,26 +243,6 @@ def test_who_uses_too_much_cpu_waits(cli: Cli) -> None:
     assert used is not None
     # A tenth of each period that it could run in; one more, for the one that has not ended.
     assert used.usage_us <= (used.periods + 1) * 10_000 * 2
-
-
-def test_who_forks_without_end_is_refused_and_the_neighbour_works_on(cli: Cli) -> None:
-    bomb = "while :; do sleep 1000 & done"
-    uid = cli.create(manifest(cli, box(bomb), box(WORK, "c1"), annotations={"pids-limit.pyrun.io/c0": "20"}))
-    leaf = group_of(cli, uid)
-    eventually(lambda: (held := pids.use(leaf)) is not None and held.refused > 0, 60)
-    held = pids.use(leaf)
-    assert held is not None and held.limit == 20 and held.current <= 20
-    works_on(cli, uid, "c1")
-
-
-def test_who_writes_without_pause_is_slowed_and_the_neighbour_works_on(cli: Cli) -> None:
-    writer = "while :; do dd if=/dev/zero of=/tmp/f bs=64k count=16 conv=fsync 2>/dev/null; echo round; done"
-    annotations = {"io-max.pyrun.io/c0": f"{root_disk()} wbps=4194304"}
-    uid = cli.create(manifest(cli, box(writer), box(WORK, "c1"), annotations=annotations))
-    wait_for_output(cli, uid, "round", timeout=60)
-    leaf = group_of(cli, uid)
-    eventually(lambda: (done := io.use(leaf)) is not None and done.written_bytes > 0, 60)
-    works_on(cli, uid, "c1")
 
 
 def test_only_the_given_processors(cli: Cli) -> None:

@@ -248,6 +248,7 @@ def test_the_plan_says_which_score_may_not_be_written(cli: Cli) -> None:
 # What others do
 
 
+@pytest.mark.guest
 def test_a_container_is_not_started_in_a_group_that_somebody_has_frozen(cli: Cli) -> None:
     again = {"pyrun.io/backoff-initial": "50ms", "pyrun.io/backoff-max": "50ms"}
     text = manifest(
@@ -276,6 +277,7 @@ def _waiting(pod: Any, word: str) -> str | None:
     return None
 
 
+@pytest.mark.guest
 def test_a_group_that_somebody_has_removed_is_told_and_the_pod_can_go(cli: Cli) -> None:
     uid = run_pod(cli, box(SLEEP))
     pod_group = cli.inspect(uid)["cgroup"]
@@ -303,6 +305,7 @@ def test_a_group_that_somebody_has_removed_is_told_and_the_pod_can_go(cli: Cli) 
         group.remove(away)
 
 
+@pytest.mark.guest
 def test_a_pod_that_somebody_has_frozen_can_be_stopped(cli: Cli) -> None:
     uid = run_pod(cli, box("trap 'exit 0' TERM; echo ready; while :; do sleep 0.05; done"))
     wait_for_output(cli, uid, "ready")
