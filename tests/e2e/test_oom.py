@@ -22,6 +22,8 @@ SLEEP = "exec sleep 1000"
 EAT = "x=x; while :; do x=$x$x; done"
 """Doubles a string in its own memory without end."""
 SMALL = {"resources": {"limits": {"memory": "32Mi"}}}
+FREE = box(SLEEP, "free")
+"""Without a limit, so that its Pod has none: that of a Pod is the sum, which pause and monitors have a part of."""
 SINGLE = {"single-process-oom-kill.pyrun.io/c0": "true"}
 KILLED = re.compile(
     r"Container (?P<container>\w+) \(attempt (?P<attempt>\d)\): the kernel killed (?P<count>\d+) process(es)? "
@@ -63,7 +65,12 @@ def test_a_container_killed_for_memory_is_started_again_and_it_is_told_who_it_wa
     volumes = [{"name": "mark", "emptyDir": {}}]
     with supervising(cli):
         text = manifest(
-            cli, box(once, **SMALL, **mark), restartPolicy="Always", annotations=QUICK, volumes=volumes
+            cli,
+            box(once, **SMALL, **mark),
+            FREE,
+            restartPolicy="Always",
+            annotations=QUICK,
+            volumes=volumes,
         )
         uid = cli.create(text)
         pid = init_of(cli, uid).pid
@@ -102,10 +109,10 @@ def test_all_of_a_container_killed_together_are_named_once_each(cli: Cli) -> Non
 
 
 def test_a_killed_child_is_told_while_the_container_lives_and_once(cli: Cli) -> None:
-    text = manifest(cli, box(SLEEP, **SMALL), annotations=SINGLE, restartPolicy="Always")
+    text = manifest(cli, box(SLEEP, **SMALL), FREE, annotations=SINGLE, restartPolicy="Always")
     with supervising(cli) as supervisor:
         uid = cli.create(text)
-        assert cli.run("exec", "test", "--", "sh", "-c", EAT).returncode == 137
+        assert cli.run("exec", "test", "-c", "c0", "--", "sh", "-c", EAT).returncode == 137
         (event,) = eventually(lambda: told(cli), 30)
         assert (event["count"], event["whose"]) == ("1", "container")
         ((name, pid, main),) = victims(event["who"])
@@ -119,14 +126,14 @@ def test_a_killed_child_is_told_while_the_container_lives_and_once(cli: Cli) -> 
         assert "OOM Kills:        1 in attempt 0" in cli.ok("describe", "pod", "test")
         supervisor.kill()
         supervisor.wait()
-    assert cli.run("exec", "test", "--", "sh", "-c", EAT).returncode == 137
+    assert cli.run("exec", "test", "-c", "c0", "--", "sh", "-c", EAT).returncode == 137
     with supervising(cli):
         events = eventually(lambda: found if len(found := told(cli)) == 2 else None, 30)
         pids = [victims(event["who"])[0][1] for event in events]
         assert pids[0] == pid != pids[1]
     with supervising(cli):
         # It has looked at the Pod when it tells of the third.
-        assert cli.run("exec", "test", "--", "sh", "-c", EAT).returncode == 137
+        assert cli.run("exec", "test", "-c", "c0", "--", "sh", "-c", EAT).returncode == 137
         eventually(lambda: len(told(cli)) == 3, 30)
         assert init_of(cli, uid).alive()
 
