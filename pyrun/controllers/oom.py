@@ -12,7 +12,7 @@ from pyrun.kernel import syscalls
 from pyrun.lifecycle.observation import Attempt, PodObservation
 from pyrun.lifecycle.oom import oom_words
 from pyrun.plan.sandbox import container_leaf
-from pyrun.runtime.oom import investigate, write_report
+from pyrun.runtime.oom import write_report
 from pyrun.runtime.pods import PodDirectory
 from pyrun.spec.oom import OomReport
 from pyrun.spec.pod import Pod
@@ -78,12 +78,12 @@ def _report(directory: PodDirectory, which: tuple[str, Attempt], rise: int, afte
     """Return what is known of the last kills; of an attempt that is closed by now only what was recorded."""
     name, attempt = which
     key = (name, attempt.attempt)
-    if directory.closed(key) is not None:
-        known = directory.oom(key) or OomReport(kills=attempt.oom_kills)
-        new = tuple(victim for victim in known.victims if victim.at_us > after_us)
-        return msgspec.structs.replace(known, kills=rise, victims=new)
-    write_report(directory, key, attempt.oom_kills)
-    return investigate(directory, key, rise, after_us + 1) or OomReport(kills=rise)
+    closed = directory.closed(key) is not None
+    known = directory.oom(key) if closed else write_report(directory, key, attempt.oom_kills)
+    if known is None:
+        return OomReport(kills=rise)
+    new = tuple(victim for victim in known.victims if victim.at_us > after_us)
+    return msgspec.structs.replace(known, kills=rise, victims=new)
 
 
 def forget_older(told: dict[str, int], observed: PodObservation) -> None:

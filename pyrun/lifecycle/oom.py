@@ -24,7 +24,10 @@ def oom_words(report: OomReport) -> str:
         named.append(f"{more} more")
     what = "1 process" if len(report.victims) == 1 else f"{len(report.victims)} processes"
     where = _limit(report, report.victims[0])
-    return f"the kernel killed {what} for want of memory: {', '.join(named)}; {where}"
+    # All that are killed together are counted once, and the first of them twice.
+    counted = report.kills > len(report.victims) + 1
+    total = f"; memory.events counts {report.kills} kills in all" if counted else ""
+    return f"the kernel killed {what} for want of memory: {', '.join(named)}; {where}{total}"
 
 
 def _victim(victim: Victim) -> str:

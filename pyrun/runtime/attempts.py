@@ -260,7 +260,7 @@ def _last_words(pod: PodDirectory, key: ContainerKey, exit_code: int) -> ClosedR
     spec = require_pod(pod).spec
     message = termination_message(pod, key, spec.container(key[0]), exit_code, message_limit(spec))
     kills = group.oom_kills(leaf_of(pod, key[0]))
-    if kills and ((known := pod.oom(key)) is None or known.kills < kills):
+    if kills:
         write_report(pod, key, kills)
     return ClosedRecord(oom_kills=kills, message=message)
 

@@ -18,13 +18,16 @@ from pyrun.runtime.pods import ContainerKey, PodDirectory
 from pyrun.spec.oom import OomReport
 from pyrun.state.records import ContainerRecord, write_record
 
+KEPT = 20
+"""Most victims that are recorded of an attempt, the last ones; all are counted."""
+
 _SLACK_US = 1_000_000
 _DRIFT = 2000
 """The clock of the kernel's log is not steered: it may be a two thousandth off CLOCK_MONOTONIC (adjtimex(2))."""
 
 
-def investigate(pod: PodDirectory, key: ContainerKey, kills: int, after_us: int = 0) -> OomReport | None:
-    """Return what is known of the last `kills` kills in an attempt that is not closed yet, after a moment of the log.
+def investigate(pod: PodDirectory, key: ContainerKey, kills: int) -> OomReport | None:
+    """Return what is known of the kills in an attempt that is not closed yet, `kills` of them by memory.events.
 
     None when its records are gone. Raises StateError.
     """
@@ -37,7 +40,7 @@ def investigate(pod: PodDirectory, key: ContainerKey, kills: int, after_us: int 
         pod=os.path.basename(group),
         leaf=leaf,
         main_pid=record.init.pid,
-        since_us=max(_since_us(record), after_us),
+        since_us=_since_us(record),
     )
     told, unread = _told(whom)
     return OomReport(
@@ -64,12 +67,31 @@ def _since_us(record: ContainerRecord) -> int:
 
 
 def write_report(pod: PodDirectory, key: ContainerKey, kills: int) -> OomReport | None:
-    """Record what is known of all kills in an attempt, and return it; None when its records are gone."""
+    """Record what is known of all kills in an attempt, and return it; None when its records are gone.
+
+    Who was named before is kept: the log forgets what is old.
+    """
+    before = _recorded(pod, key)
+    if before is not None and before.kills >= kills:
+        return before
     report = investigate(pod, key, kills)
-    if report is not None:
-        with contextlib.suppress(StateError):  # it has just been removed, or the disk is full
-            write_record(pod.oom_path(key), report)
+    if report is None:
+        return None
+    if before is not None and before.victims:
+        last = before.victims[-1].at_us
+        new = tuple(victim for victim in report.victims if victim.at_us > last)
+        report = msgspec.structs.replace(report, victims=before.victims + new)
+    report = msgspec.structs.replace(report, victims=report.victims[-KEPT:])
+    with contextlib.suppress(StateError):  # it has just been removed, or the disk is full
+        write_record(pod.oom_path(key), report)
     return report
+
+
+def _recorded(pod: PodDirectory, key: ContainerKey) -> OomReport | None:
+    try:
+        return pod.oom(key)
+    except StateError:
+        return None  # damaged; nothing depends on it, and it is written anew
 
 
 def with_reports(pod: PodDirectory, observed: PodObservation) -> PodObservation:

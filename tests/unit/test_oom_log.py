@@ -265,6 +265,11 @@ WORDS: dict[str, tuple[OomReport, str]] = {
         "the kernel killed 2 processes for want of memory: sh (pid 812) with 31Mi (anonymous 30Mi, files 1Mi), "
         "a?[2Jb (pid 7) with 31Mi (anonymous 30Mi, files 1Mi); the limit of the container was reached, 32Mi",
     ),
+    "more than the log tells": (
+        OomReport(kills=9, victims=(victim(),), limit=32 << 20),
+        "the kernel killed 1 process for want of memory: sh (pid 812) with 31Mi (anonymous 30Mi, files 1Mi); "
+        "the limit of the container was reached, 32Mi; memory.events counts 9 kills in all",
+    ),
     "the Pod's": (
         OomReport(kills=1, victims=(victim(limit=OomLimit.POD),), limit=None, pod_limit=64 << 20),
         "the kernel killed 1 process for want of memory: sh (pid 812) with 31Mi (anonymous 30Mi, files 1Mi); "
