@@ -22,12 +22,14 @@ pytestmark = pytest.mark.requires("pods", "busybox", "nftables")
 
 WORK = "i=0; while :; do i=$((i+1)); [ $((i % 200)) -ne 0 ] || echo $i; done"
 """Says now and then how far it has come."""
+SLOWLY = 512 << 10
+"""Bytes a second that one who writes without pause may write."""
 WRITER = "while :; do dd if=/dev/zero of=/tmp/f bs=64k count=16 conv=fsync 2>/dev/null; echo round; done"
 
 
 def disk_of(cli: Cli) -> str:
     """The disk under the writable layers of containers, as io.max names it."""
-    device = os.stat(cli.root).st_dev
+    device = os.stat(cli.directory).st_dev
     return f"{os.major(device)}:{os.minor(device)}"
 
 
@@ -74,7 +76,8 @@ def test_of_one_that_eats_memory(cli: Cli) -> None:
 
 @pytest.mark.requires("cgroup_controllers")
 def test_of_one_that_forks_without_end(cli: Cli) -> None:
-    bomb = "while :; do sleep 1000 & done"
+    # A shell would end when it cannot fork; this one takes no notice.
+    bomb = """exec awk 'BEGIN { while (1) system("sleep 1000 &") }'"""
     uid, other = beside(cli, box(bomb), annotations={"pids-limit.pyrun.io/c0": "20"})
     leaf = f"{cli.inspect(uid)['cgroup']}/ctr-c0"
     for _ in range(2):
@@ -87,21 +90,22 @@ def test_of_one_that_forks_without_end(cli: Cli) -> None:
 
 @pytest.mark.requires("cgroup_controllers")
 def test_of_one_that_writes_without_pause(cli: Cli) -> None:
-    """io.max holds it to a part of what one without a limit writes meanwhile; io.stat counts both."""
-    annotations = {"io-max.pyrun.io/c0": f"{disk_of(cli)} wbps=524288"}
-    uid, other = beside(cli, box(WRITER), box(WRITER, "free"), annotations=annotations)
-    group = cli.inspect(uid)["cgroup"]
+    """By io.stat it writes no faster than io.max lets it; what neighbours do needs no disk."""
+    annotations = {"io-max.pyrun.io/c0": f"{disk_of(cli)} wbps={SLOWLY}"}
+    uid, other = beside(cli, box(WRITER), annotations=annotations)
+    leaf = f"{cli.inspect(uid)['cgroup']}/ctr-c0"
 
-    def written(name: str) -> int:
-        found = io.use(f"{group}/ctr-{name}")
+    def written() -> int:
+        found = io.use(leaf)
         return 0 if found is None else found.written_bytes
 
-    eventually(lambda: 0 < 3 * written("c0") < written("free"), 90)
+    eventually(lambda: written() > 0, 60)
+    began, before = time.monotonic(), written()
     go_on(cli, (uid, "c1"), (other, "c0"))
-    began, before = time.monotonic(), written("c0")
+    eventually(lambda: written() - before >= 12 * SLOWLY, 60)
+    # It would be twelve seconds, but for bursts; without a limit it is one, or two where all is emulated.
+    assert time.monotonic() - began >= 6
     go_on(cli, (uid, "c1"), (other, "c0"))
-    # A burst of one write(2) beyond the limit is let through.
-    assert written("c0") - before <= 524288 * (time.monotonic() - began + 1) + (2 << 20)
 
 
 @pytest.mark.requires("cgroup_controllers")
