@@ -37,8 +37,8 @@ _TOGETHER = re.compile(r"Tasks in (?P<group>/.*) are going to be killed due to m
 
 class OomKill(Value, frozen=True, kw_only=True):
     """A process that was killed; what it had in memory is in bytes. `group` is the cgroup it was in, or one above it,
-    and `limit` the one whose limit was reached: paths from the root of the hierarchy, `limit` empty when it was the
-    memory of the host.
+    and `limit` the one whose limit was reached: paths from the root of the hierarchy. `limit` is empty when it was the
+    memory of the host, and None when it is not told.
     """
 
     at_us: int
@@ -48,13 +48,13 @@ class OomKill(Value, frozen=True, kw_only=True):
     file: int
     shared: int
     group: str
-    limit: str
+    limit: str | None
 
 
 class _Context(Value, frozen=True, kw_only=True):
     """What the last line about a group says; `pid` 0 stands for all processes of the group."""
 
-    limit: str
+    limit: str | None
     group: str
     pid: int = 0
 
@@ -68,7 +68,7 @@ def parse_kills(records: Iterable[LogRecord]) -> Iterator[OomKill]:
         elif found := _TOGETHER.fullmatch(record.text):
             # Of what is killed together the line does not say at whose limit: that of the first victim.
             below = context is not None and f"{context.group}/".startswith(f"{found['group'].rstrip('/')}/")
-            limit = context.limit if context is not None and below else found["group"]
+            limit = context.limit if context is not None and below else None
             context = _Context(limit=limit, group=found["group"])
         elif found := _KILLED.match(record.text):
             pid = int(found["pid"])
@@ -128,17 +128,19 @@ def victims(kills: Iterable[OomKill], whom: Whom) -> tuple[Victim, ...]:
             file=kill.file,
             shared=kill.shared,
             limit=_whose(kill.limit, whom.pod),
-            limit_group=kill.limit,
+            limit_group=kill.limit or "",
             main=kill.pid == whom.main_pid,
         )
         found.setdefault(kill.pid, victim)
     return tuple(found.values())
 
 
-def _whose(limit: str, pod: str) -> OomLimit:
-    names = limit.split("/")
+def _whose(limit: str | None, pod: str) -> OomLimit:
+    if limit is None:
+        return OomLimit.UNKNOWN
     if not limit:
         return OomLimit.HOST
+    names = limit.split("/")
     if pod not in names:
         return OomLimit.ABOVE
     return OomLimit.POD if names[-1] == pod else OomLimit.CONTAINER

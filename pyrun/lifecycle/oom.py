@@ -49,6 +49,8 @@ def _limit(report: OomReport, victim: Victim) -> str:
             return f"the limit of the cgroup {victim.limit_group} was reached, which is above the Pod"
         case OomLimit.HOST:
             return "the memory of the host was used up"
+        case OomLimit.UNKNOWN:
+            return "whose limit was reached the log of the kernel does not tell"
 
 
 def _amount(limit: int | None) -> str:

@@ -8,12 +8,16 @@ from pyrun.spec.value import Value
 
 
 class OomLimit(enum.Enum):
-    """Whose limit of memory was reached; ABOVE is that of a cgroup around the Pod, HOST all memory there is."""
+    """Whose limit of memory was reached; ABOVE is that of a cgroup around the Pod, HOST all memory there is.
+
+    UNKNOWN: the kernel's log does not tell of so many in a moment.
+    """
 
     CONTAINER = "container"
     POD = "pod"
     ABOVE = "above"
     HOST = "host"
+    UNKNOWN = "unknown"
 
 
 class Victim(Value, frozen=True, kw_only=True):

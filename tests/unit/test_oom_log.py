@@ -138,6 +138,10 @@ CASES: dict[str, tuple[tuple[str, ...], list[tuple[str, int, OomLimit]]]] = {
         (context(), killed(), killed("dd", 813)),
         [("sh", 812, OomLimit.CONTAINER)],
     ),
+    "too many to tell the limit of each": (
+        (context(), killed(), killed("dd", 813), together(), killed("dd", 813), killed("cp", 814)),
+        [("sh", 812, OomLimit.CONTAINER), ("dd", 813, OomLimit.UNKNOWN), ("cp", 814, OomLimit.UNKNOWN)],
+    ),
     "words of another subsystem": (("systemd-oomd: Killed process 812 (sh)", "oom-kill: me"), []),
 }
 
@@ -284,6 +288,11 @@ WORDS: dict[str, tuple[OomReport, str]] = {
         OomReport(kills=1, victims=(victim(limit=OomLimit.HOST),)),
         "the kernel killed 1 process for want of memory: sh (pid 812) with 31Mi (anonymous 30Mi, files 1Mi); "
         "the memory of the host was used up",
+    ),
+    "not told whose": (
+        OomReport(kills=1, victims=(victim(limit=OomLimit.UNKNOWN),)),
+        "the kernel killed 1 process for want of memory: sh (pid 812) with 31Mi (anonymous 30Mi, files 1Mi); "
+        "whose limit was reached the log of the kernel does not tell",
     ),
     "not known": (
         OomReport(
