@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from pyrun.spec.pod import Container, PodSpec, RestartPolicy
-from pyrun.spec.resources import EPHEMERAL_STORAGE, Capacity, ResourceList, amounts
+from pyrun.spec.resources import EPHEMERAL_STORAGE, Capacity, ResourceList, amounts, format_amount
 
 
 class Shortage(NamedTuple):
@@ -24,6 +24,17 @@ class Shortage(NamedTuple):
     requested: int
     reserved: int
     capacity: int
+
+    @property
+    def free(self) -> int:
+        """What is left; nothing where more is reserved than there is."""
+        return max(self.capacity - self.reserved, 0)
+
+    def __str__(self) -> str:
+        asked, free, whole = (
+            format_amount(self.resource, one) for one in (self.requested, self.free, self.capacity)
+        )
+        return f"{self.resource}: {asked} requested, {free} of {whole} free"
 
 
 def effective_request(spec: PodSpec) -> ResourceList:
