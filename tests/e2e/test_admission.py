@@ -142,7 +142,7 @@ def test_init_containers_count_by_their_largest(cli: Cli) -> None:
     assert held(cli) == parse_milli_cpu(part(cli, 0.7))
     refused(cli, manifest(cli, asking(cli, 0.4), name="other"))
     sidecar = asking(cli, 0.2, "i0", restartPolicy="Always")
-    beside = {"name": "other", "annotations": roots}
+    beside = {"name": "other", "annotations": {"rootfs.pyrun.io/i0": str(cli.rootfs)}}
     refused(cli, manifest(cli, asking(cli, 0.2), initContainers=[sidecar], **beside))
     run_pod(cli, asking(cli, 0.1), initContainers=[asking(cli, 0.2, "i0", "true")], **beside)
 
@@ -181,6 +181,15 @@ def test_who_was_killed_holds_its_part_until_it_is_undone(cli: Cli) -> None:
     assert admission.shortages(request, read_capacity(cli.layout), cli.layout)
     run_pod(cli, asking(cli, 1))
     assert len(list((cli.state / "pods").iterdir())) == 1
+
+
+def test_check_says_what_is_allocated(cli: Cli) -> None:
+    run_pod(cli, asking(cli, 0.5))
+    findings = json.loads(cli.run("check", "-o", "json").stdout)["findings"]
+    found = next(finding for finding in findings if finding["subject"] == "requests")
+    assert found["detail"].startswith(
+        f"allocated to Pods: cpu {part(cli, 0.5)} of {part(cli, 1)}, memory 0 of "
+    )
 
 
 # Under a supervisor
