@@ -6,6 +6,7 @@ store, so that this outlives a reboot.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -43,6 +44,12 @@ class _Read(NamedTuple):
     generation: int
     pod: Pod
     request: ResourceList
+
+    def is_of(self, stored: StoredObject) -> bool:
+        """Whether an object is still as it was read, its labels and annotations too."""
+        metadata = self.pod.metadata
+        said = (self.generation, metadata.labels, metadata.annotations)
+        return said == (stored.generation, stored.labels, stored.annotations)
 
 
 class StoredPods:
@@ -123,13 +130,12 @@ class StoredPods:
             self._has_no_room(stored, read.pod, lacking)
         elif not self._waits(stored.uid):
             self._making.add(stored.uid)
-            made = lambda birth, failure: self._made(stored, birth, failure)  # noqa: E731
-            make(self._context, read.pod, made, stored.uid)
+            make(self._context, read.pod, functools.partial(self._made, stored), stored.uid)
 
     def _read(self, stored: StoredObject) -> _Read | None:
         """Return the Pod of an object; of one that waits it is kept, since it is looked at again and again."""
         known = self._waiting.get(stored.uid)
-        if known is None or known.generation != stored.generation:
+        if known is None or not known.is_of(stored):
             pod = read_object(object_value(stored))
             if not isinstance(pod, Pod):
                 return None

@@ -260,7 +260,7 @@ def test_the_first_that_fits_is_made_and_a_small_one_may_pass(cli: Cli) -> None:
         assert waiting(cli, "later")["status"]["phase"] == "Pending"
 
 
-def test_a_pod_that_waits_can_be_deleted_and_made_small(cli: Cli) -> None:
+def test_a_pod_that_waits_can_be_deleted_and_applied_smaller(cli: Cli) -> None:
     with supervising(cli):
         run_pod(cli, asking(cli, 0.8), name="first")
         apply(cli, manifest(cli, asking(cli, 0.5)))
@@ -269,6 +269,15 @@ def test_a_pod_that_waits_can_be_deleted_and_made_small(cli: Cli) -> None:
         assert pod_of(cli) is None
         apply(cli, manifest(cli, asking(cli, 0.1)))
         is_ready(cli, "test")
+
+
+def test_a_pod_that_waits_can_be_told_to_take_what_there_is(cli: Cli) -> None:
+    with supervising(cli):
+        apply(cli, manifest(cli, asking(cli, 2)))
+        assert "ask for less than there is" in waiting(cli, "test")["status"]["message"]
+        cli.ok("apply", "--best-effort", "-f", "-", stdin=manifest(cli, asking(cli, 2)))
+        is_ready(cli, "test")
+        assert held(cli) == 0
 
 
 def test_another_supervisor_goes_on_and_says_nothing_twice(cli: Cli) -> None:
