@@ -19,9 +19,17 @@ from pyrun.spec.quantity import format_milli_cpu, parse_milli_cpu
 from pyrun.spec.resources import ResourceList
 from tests.e2e.conftest import SLOW, Cli, eventually
 from tests.e2e.observe import box, manifest, run_pod, state_of, status_of
-from tests.e2e.supervision import condition, pod_of, pods_of, reasons, replica_set, supervising, until_pod
+from tests.e2e.supervision import (
+    condition,
+    is_still,
+    pod_of,
+    pods_of,
+    reasons,
+    replica_set,
+    supervising,
+    until_pod,
+)
 from tests.e2e.test_kill_everywhere import IN_COMMAND, Executioner, create, in_fork
-from tests.e2e.test_supervise import is_still
 from tests.leaks import assert_nothing_left, snapshot
 
 pytestmark = pytest.mark.requires("pods", "busybox", "nftables")
