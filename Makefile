@@ -35,7 +35,7 @@ INIT ?= systemd
 VM_PROCESSORS ?= 2
 VM_RESULTS ?= .cache/vm-results/$(SUITE)-$(INIT)
 
-.PHONY: all demo test install vm-test vm-test-all vm-shell guest-part print-packages build images clean
+.PHONY: all demo test install vm-test vm-test-all vm-shell print-packages build images clean
 
 all: build
 
@@ -62,11 +62,6 @@ vm-test-all: images $(STAMPS)/vm-packages
 
 vm-shell: images $(STAMPS)/vm-packages
 	$(VM) --timeout 0 --shell
-
-# Everything the guest is there for, on both kernels and with both inits.
-guest-part:
-	$(MAKE) vm-test SUITE=trixie INIT=systemd
-	$(MAKE) vm-test SUITE=bookworm INIT=tiny
 
 build: $(STAMPS)/build
 

@@ -125,7 +125,7 @@ class PodObservation(Value, frozen=True, kw_only=True):
     `sandbox_ns` is when this sandbox was made and `restarted_ns` when the last restart in place had ended all
     (0: never): attempts that ended before are of an earlier life of the Pod. `condition_times` are the last
     transitions of conditions, as (type, status, RFC 3339, CLOCK_MONOTONIC ns). `left_out` are the limits that the host
-    could not give.
+    could not give, `unreserved` the requests that were not free when it was made.
     """
 
     uid: str
@@ -142,6 +142,7 @@ class PodObservation(Value, frozen=True, kw_only=True):
     containers: tuple[ContainerObservation, ...] = ()
     condition_times: tuple[tuple[str, str, str, int], ...] = ()
     left_out: tuple[str, ...] = ()
+    unreserved: tuple[str, ...] = ()
 
     def container(self, name: str) -> ContainerObservation:
         """The observation of a container; an empty one when nothing is known of it."""

@@ -22,7 +22,7 @@ from pyrun.spec.pod import Container, Pod, PodSpec, is_sidecar
 from pyrun.spec.status import Condition, ContainerStatus, Phase, PodIP, PodStatus
 
 _RESTART_IN_PLACE = "PodRestartInPlace"
-_RESOURCES_APPLIED = "pyrun.io/ResourcesApplied"
+RESOURCES_APPLIED = "pyrun.io/ResourcesApplied"
 
 Transitions = tuple[tuple[str, str, str, int], ...]
 """Last transitions of conditions: (type, status, RFC 3339, CLOCK_MONOTONIC ns)."""
@@ -130,11 +130,17 @@ def _restart_in_place(observed: PodObservation) -> tuple[Condition, ...]:
 
 
 def _resources_applied(observed: PodObservation) -> tuple[Condition, ...]:
-    """The condition of Pods that run without some of their limits."""
-    if not observed.left_out:
+    """The condition of Pods that run without some of their limits, or without their requests."""
+    limits, requests = "; ".join(observed.left_out), "; ".join(observed.unreserved)
+    messages = []
+    if limits:
+        messages.append(f"runs without limits that this host cannot give: {limits}")
+    if requests:
+        messages.append(f"nothing is kept of its requests, which were not free when it was made: {requests}")
+    if not messages:
         return ()
-    message = f"runs without limits that this host cannot give: {'; '.join(observed.left_out)}"
-    return (_condition(_RESOURCES_APPLIED, "ControllersMissing", message),)
+    reason = "ControllersMissing" if limits else "Unschedulable"
+    return (_condition(RESOURCES_APPLIED, reason, "; ".join(messages)),)
 
 
 def _initialized(spec: PodSpec, observed: PodObservation, phase: Phase) -> Condition:

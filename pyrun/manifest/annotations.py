@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pyrun.manifest.names import absolute_path
 from pyrun.manifest.nearest import did_you_mean
 from pyrun.manifest.reader import Object
-from pyrun.manifest.resources import format_amount
 from pyrun.spec import annotations as own
 from pyrun.spec import settings
 from pyrun.spec.cgroup import LinuxResources
@@ -15,7 +14,7 @@ from pyrun.spec.effective import container_limits, effective_limits
 from pyrun.spec.hugepages import kernel_page_size
 from pyrun.spec.pod import Metadata, Pod
 from pyrun.spec.quoting import quoted
-from pyrun.spec.resources import MEMORY, ResourceList
+from pyrun.spec.resources import MEMORY, ResourceList, format_amount
 
 MAX_ANNOTATIONS = 256 * 1024
 """Most bytes that all annotations of an object may take together, keys and values."""

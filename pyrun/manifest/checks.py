@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pyrun.manifest.annotations import annotations_fit, backoffs_fit, own_annotations_are_known, settings_fit
 from pyrun.manifest.nearest import did_you_mean
 from pyrun.manifest.reader import Object
-from pyrun.manifest.resources import format_amount
 from pyrun.spec.effective import containers_request
 from pyrun.spec.pod import Container, Pod, PodSpec, RestartPolicy
 from pyrun.spec.probe import (
@@ -23,7 +22,7 @@ from pyrun.spec.probe import (
     action_name,
 )
 from pyrun.spec.quoting import quoted
-from pyrun.spec.resources import ResourceRequirements, RestartOnResize, amounts
+from pyrun.spec.resources import ResourceRequirements, RestartOnResize, amounts, format_amount
 
 
 def check_pod(pod: Pod, source: Object) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pyrun.manifest.resources import format_amount
 from pyrun.manifest.scalars import Value
 from pyrun.spec.downward import ResourceReference, divisors
 from pyrun.spec.pod import Container, EnvVar, RestartRule, SecurityContext, VolumeMount
@@ -17,7 +16,7 @@ from pyrun.spec.probe import (
     TcpSocketAction,
     action_name,
 )
-from pyrun.spec.resources import ResizePolicy, ResourceList, ResourceRequirements, amounts
+from pyrun.spec.resources import ResizePolicy, ResourceList, ResourceRequirements, amounts, format_amount
 
 
 def given(fields: dict[str, Value]) -> dict[str, Value]:

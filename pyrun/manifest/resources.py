@@ -11,7 +11,7 @@ from pyrun.manifest.scalars import Value, describe
 from pyrun.spec.effective import containers_request, filled
 from pyrun.spec.hugepages import format_page_size, parse_page_size, parse_pages
 from pyrun.spec.pod import PodSpec
-from pyrun.spec.quantity import format_bytes, format_milli_cpu, parse_milli_cpu, parse_whole_bytes
+from pyrun.spec.quantity import parse_milli_cpu, parse_whole_bytes
 from pyrun.spec.quoting import quoted
 from pyrun.spec.resources import (
     CPU,
@@ -24,6 +24,7 @@ from pyrun.spec.resources import (
     ResourceRequirements,
     RestartOnResize,
     amounts,
+    format_amount,
 )
 
 _OF_CONTAINERS = (CPU, MEMORY, EPHEMERAL_STORAGE)
@@ -75,11 +76,6 @@ def quantity_text(value: Value) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ValueError(f"expected a quantity such as 64Mi, got {describe(value)}")
     return value if isinstance(value, str) else str(value)
-
-
-def format_amount(resource: str, amount: int) -> str:
-    """Write an amount of a resource as a quantity."""
-    return format_milli_cpu(amount) if resource == CPU else format_bytes(amount)
 
 
 def _read(source: Object, known: tuple[str, ...]) -> ResourceRequirements:

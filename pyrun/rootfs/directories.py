@@ -141,6 +141,14 @@ class EnsureDirectory(Operation, frozen=True, tag=True):
         """Nothing: it goes with the directory it is in."""
 
 
+def taken(name: str) -> Conflict:
+    """Return the error of a name that another Pod has claimed."""
+    return Conflict(
+        f'a Pod named "{name}" exists already',
+        hint=f"choose another name, or remove it: pyrun pod rm {name}",
+    )
+
+
 class ClaimName(Operation, frozen=True, tag=True):
     """Claim a name for a Pod by an exclusive file that holds the Pod's uid; link(2) makes it whole or not."""
 
@@ -159,10 +167,7 @@ class ClaimName(Operation, frozen=True, tag=True):
         try:
             os.link(temporary, self.path)
         except FileExistsError:
-            raise Conflict(
-                f'a Pod named "{name}" exists already',
-                hint=f"choose another name, or remove it: pyrun pod rm {name}",
-            ) from None
+            raise taken(name) from None
         finally:
             os.unlink(temporary)
 

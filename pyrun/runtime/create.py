@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from pyrun.cgroups.delegation import remedy
-from pyrun.errors import PyrunError, Unsupported
+from pyrun.errors import ControllersMissing, PyrunError, Unsupported
 from pyrun.kernel.observer import Observer
 from pyrun.kernel.operation import Operation, Results
 from pyrun.plan.container import plan_container, plan_start
@@ -20,6 +20,7 @@ from pyrun.plan.host import HostFacts
 from pyrun.plan.resources import LeftOut, left_out
 from pyrun.plan.sandbox import plan_pod as plan_pod_files
 from pyrun.plan.sandbox import plan_sandbox, sandbox_facts
+from pyrun.runtime.admission import refuse, reserve, shortages
 from pyrun.runtime.clock import now
 from pyrun.runtime.images import ImageFinder, stored_image
 from pyrun.runtime.making import (
@@ -37,12 +38,13 @@ from pyrun.runtime.remove import recover, remove_locked, remove_pod
 from pyrun.spec.annotations import takes_best_effort
 from pyrun.spec.capability import named_set
 from pyrun.spec.container import ContainerConfig
+from pyrun.spec.effective import effective_request, sum_of
 from pyrun.spec.image import Image
 from pyrun.spec.pod import Container, Pod
 from pyrun.spec.sandbox import SandboxConfig
 from pyrun.state import transaction
 from pyrun.state.files import write_atomically
-from pyrun.state.records import PodRecord, write_record
+from pyrun.state.records import PodRecord
 
 _SUFFIX = "bcdfghjklmnpqrstvwxz2456789"
 """The letters of generated names: Kubernetes' own, from which no word can be formed."""
@@ -174,8 +176,9 @@ def create_pod(
 
     1. What earlier crashes left half made is undone.
     2. Name, images and rights are settled: input errors end here, before any effect.
-    3. The sandbox is made. 4. Each container is created. 5. Each is started. 6. The Pod is marked complete.
-    (4 and 5 only without init containers.)
+    3. The record is written, which reserves what the Pod requests; Unschedulable ends it here, before any other effect.
+    4. The sandbox is made. 5. Each container is created. 6. Each is started. 7. The Pod is marked complete.
+    (5 and 6 only without init containers.)
     """
     recover(facts.layout)
     pod = named(pod)
@@ -192,7 +195,7 @@ def create_pod(
                 created_ns=time.monotonic_ns(),
                 left_out=tuple(map(str, plan.left_out())),
             )
-            write_record(f"{directory.path}/pod.json", record)
+            reserve(directory, record, facts.capacity)
             _make(plan, directory, Results(observer), created)
         except BaseException as error:
             try:
@@ -220,13 +223,13 @@ def refuse_missing_capabilities(plan: PodPlan) -> None:
 
 
 def refuse_missing_controllers(plan: PodPlan) -> None:
-    """Raise Unsupported when this host cannot give all limits, unless the Pod takes what it can get."""
+    """Raise ControllersMissing when this host cannot give all limits, unless the Pod takes what it can get."""
     missing = plan.left_out()
     if not missing or takes_best_effort(plan.pod):
         return
     names = dict.fromkeys(one.setting.controller for one in missing)
     remedies = "; ".join(f"{name}: {remedy(plan.facts.place, name)}" for name in names)
-    raise Unsupported(
+    raise ControllersMissing(
         f'this host cannot give Pod "{plan.pod.metadata.name}" its limits: {"; ".join(map(str, missing))}',
         hint=f"{remedies}; or run it without them: --best-effort",
     )
@@ -261,7 +264,15 @@ def _make_containers(plan: PodPlan, site: Site, created: Created | None) -> None
 def create_pods(
     pods: Sequence[Pod], facts: HostFacts, observer: Observer | None = None
 ) -> list[tuple[PodDirectory, Pod]]:
-    """Make the Pods of one manifest; when one fails, those made before it are removed again."""
+    """Make the Pods of one manifest; when one fails, those made before it are removed again.
+
+    Raises Unschedulable before any effect when there is no room for all of them together.
+    """
+    counted = [pod for pod in pods if not takes_best_effort(pod)]
+    if counted and len(pods) > 1:
+        recover(facts.layout)
+        together = sum_of(effective_request(pod.spec) for pod in counted)
+        refuse(counted, shortages(together, facts.capacity, facts.layout), facts.layout)
     made: list[tuple[PodDirectory, Pod]] = []
     try:
         for pod in pods:

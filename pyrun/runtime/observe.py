@@ -80,6 +80,7 @@ def observe(pod: PodDirectory) -> PodObservation:
         stop=pod.stop(),
         containers=containers,
         left_out=record.left_out,
+        unreserved=record.unreserved,
         condition_times=tuple((t.type, t.status, t.at, t.at_ns) for t in pod.conditions().times),
     )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 
 from pyrun.spec.hugepages import format_page_size
+from pyrun.spec.quantity import format_bytes, format_milli_cpu
 from pyrun.spec.value import Value
 
 CPU = "cpu"
@@ -72,3 +73,8 @@ def amounts(resources: ResourceList | Capacity) -> dict[str, int]:
         **{f"{HUGEPAGES_PREFIX}{format_page_size(size)}": amount for size, amount in resources.hugepages},
     }
     return {name: amount for name, amount in found.items() if amount is not None}
+
+
+def format_amount(resource: str, amount: int) -> str:
+    """Write an amount of a resource as a quantity."""
+    return format_milli_cpu(amount) if resource == CPU else format_bytes(amount)

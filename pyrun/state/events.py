@@ -56,6 +56,7 @@ class Reason(enum.StrEnum):
     REMOVED = "Removed"
     SUCCESSFUL_CREATE = "SuccessfulCreate"
     SUCCESSFUL_DELETE = "SuccessfulDelete"
+    FAILED_SCHEDULING = "FailedScheduling"
     FAILED_CREATE = "FailedCreate"
     FAILED_DELETE = "FailedDelete"
     ADOPTED = "Adopted"
@@ -74,6 +75,7 @@ WARNINGS = frozenset(
         Reason.MONITOR_LOST,
         Reason.DEADLINE_EXCEEDED,
         Reason.EVICTED,
+        Reason.FAILED_SCHEDULING,
         Reason.FAILED_CREATE,
         Reason.FAILED_DELETE,
     }

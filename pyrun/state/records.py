@@ -20,7 +20,8 @@ from pyrun.state.files import read_if_there, write_atomically
 class PodRecord(msgspec.Struct, frozen=True, kw_only=True):
     """The Pod itself, written first of all; its metadata may change later (labels, owners).
 
-    `created_at` is RFC 3339 in UTC, `created_ns` CLOCK_MONOTONIC. `left_out` are the limits that it runs without.
+    `created_at` is RFC 3339 in UTC, `created_ns` CLOCK_MONOTONIC. `left_out` are the limits that it runs without;
+    `unreserved` says what of its requests was not free when it was made: then none of them is kept for it.
     """
 
     uid: str
@@ -28,6 +29,7 @@ class PodRecord(msgspec.Struct, frozen=True, kw_only=True):
     created_at: str
     created_ns: int
     left_out: tuple[str, ...] = ()
+    unreserved: tuple[str, ...] = ()
 
 
 class SandboxRecord(msgspec.Struct, frozen=True, kw_only=True):

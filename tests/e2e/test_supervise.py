@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ from tests.e2e.supervision import (
     QUICK,
     condition,
     container_of,
+    is_still,
     kill,
     manifest,
     pod_of,
@@ -167,18 +167,7 @@ def test_it_sleeps_when_there_is_nothing_to_do(cli: Cli) -> None:
     with supervising(cli) as process:
         cli.create(manifest(cli, box(SLEEP)))
         until_pod(cli, lambda pod: condition(pod, "Ready"))
-        eventually(lambda: _still(process.pid), 20)
-
-
-def _still(pid: int) -> bool:
-    before = _switches(pid)
-    time.sleep(1.5)
-    return _switches(pid) == before
-
-
-def _switches(pid: int) -> int:
-    text = Path(f"/proc/{pid}/status").read_text()
-    return sum(int(line.split()[1]) for line in text.splitlines() if "ctxt_switches" in line)
+        eventually(lambda: is_still(process.pid), 20)
 
 
 def test_a_broken_record_stops_nothing(cli: Cli) -> None:
