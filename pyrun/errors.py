@@ -85,6 +85,10 @@ class Unsupported(PyrunError):
     """This host lacks something; the message names it and the hint says what has it."""
 
 
+class ControllersMissing(Unsupported):
+    """The cgroups of this host have no controllers for limits of a Pod; the message names both."""
+
+
 class Unschedulable(PyrunError):
     """The host has too little left of what a Pod requests, the message says of what; nothing of the Pod was made."""
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from pyrun.controllers.headroom import Headroom
 from pyrun.controllers.loop import Loop
 from pyrun.controllers.watches import Watches
 from pyrun.controllers.workers import Workers
@@ -19,7 +20,7 @@ SOURCE = "supervisor"
 
 
 class Context(msgspec.Struct, frozen=True, kw_only=True):
-    """The loop and what hangs on it, the facts of the host, and who is told.
+    """The loop and what hangs on it, the facts of the host and what it has left, and who is told.
 
     `started_ns` is when this supervisor began (CLOCK_MONOTONIC); `report` takes a sentence for the operator. The
     storage of Pods that have a limit is measured every `storage_period_ns`.
@@ -29,6 +30,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     workers: Workers
     watches: Watches
     facts: HostFacts
+    headroom: Headroom
     recorder: Recorder
     backoff: BackoffSettings
     started_ns: int

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 from pyrun.controllers.context import Context
+from pyrun.controllers.headroom import Headroom
 from pyrun.controllers.loop import Loop
 from pyrun.controllers.pods import PodUnit
 from pyrun.controllers.watches import Watches
@@ -29,6 +30,7 @@ def bring_up(pod: PodDirectory, facts: HostFacts, report: Callable[[str], None])
         workers=Workers(loop),
         watches=Watches(loop),
         facts=facts,
+        headroom=Headroom(facts.capacity),
         recorder=EventLog(facts.layout.root),
         backoff=BackoffSettings(),
         started_ns=time.monotonic_ns(),

@@ -29,8 +29,10 @@ def make(context: Context, pod: Pod, made: Made, uid: str = "") -> Birth:
     """Begin to make a Pod; `made` is called in the loop when that has succeeded or failed (then nothing is left)."""
     birth = Birth(uid or str(uuid.uuid4()), named(pod))
     facts = context.facts
+    context.headroom.begin(birth.uid, birth.pod)
 
     def finished(failure: Failure | None) -> None:
+        context.headroom.end(birth.uid)
         if failure is None:
             text = f"Created Pod {birth.pod.metadata.name}"
             context.record(about_pod(birth.uid, birth.pod), Reason.CREATED, text)

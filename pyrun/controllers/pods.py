@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from pyrun.controllers.context import Context
 from pyrun.controllers.execute import Jobs
+from pyrun.controllers.headroom import Reservation
 from pyrun.controllers.prober import Prober
 from pyrun.controllers.publish import is_ready, publish
 from pyrun.controllers.ranking import PodSummary
@@ -24,7 +25,9 @@ from pyrun.runtime.observe import observe
 from pyrun.runtime.pods import PodDirectory, is_locked
 from pyrun.runtime.remove import recover_one
 from pyrun.spec.annotations import backoff_of
+from pyrun.spec.effective import effective_request
 from pyrun.spec.pod import Pod
+from pyrun.spec.resources import ResourceList
 from pyrun.spec.status import Phase, PodStatus
 from pyrun.state.events import about_pod
 
@@ -63,6 +66,15 @@ class PodUnit:
         stop = self.observed.stop if self.observed is not None else None
         ended = self.status is not None and self.status.phase in (Phase.SUCCEEDED, Phase.FAILED)
         return stop is not None and (stop.remove or not ended)
+
+    @property
+    def reservation(self) -> Reservation:
+        """What it holds of the host: all that it requests until it has ended, unless it runs without that."""
+        ended = self.status is not None and self.status.phase in (Phase.SUCCEEDED, Phase.FAILED)
+        without = self.observed is not None and self.observed.unreserved
+        if self.pod is None or ended or without:
+            return Reservation(self.uid, ResourceList())
+        return Reservation(self.uid, effective_request(self.pod.spec))
 
     def summary(self) -> PodSummary | None:
         """What a controller needs to know of it; None while nothing is known."""

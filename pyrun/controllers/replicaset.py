@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from pyrun.controllers.headroom import Room
 from pyrun.controllers.ownership import Claims, claim, controller_of
 from pyrun.controllers.ranking import PodSummary, deletion_order
 from pyrun.controllers.work import Backoff, Work
@@ -27,7 +28,11 @@ BURST = 500
 """Creations, and deletions, that one decision asks for at most."""
 
 REPLICA_FAILURE = "ReplicaFailure"
+UNSCHEDULABLE = "Unschedulable"
+"""The reason of ReplicaFailure while there is no room for another Pod."""
+
 _SECOND = 1_000_000_000
+_PLENTY = Room(count=BURST)
 
 
 class Deletion(enum.Enum):
@@ -101,22 +106,27 @@ def desired_set(stored: StoredObject, replica_set: ReplicaSet) -> DesiredSet:
     )
 
 
-def decide(desired: DesiredSet, pods: Iterable[PodSummary], work: Work, now: Now) -> Decision:
-    """Return what brings the set nearer to what is desired. `pods` are all Pods of the host, at one moment."""
+def decide(
+    desired: DesiredSet, pods: Iterable[PodSummary], work: Work, now: Now, room: Room = _PLENTY
+) -> Decision:
+    """Return what brings the set nearer to what is desired.
+
+    `pods` are all Pods of the host, at one moment; `room` is how many more of the set's Pods it has room for.
+    """
     # What is being deleted counts as gone, even if the view does not show that yet.
     seen = [msgspec.structs.replace(p, terminating=True) if p.uid in work.deleting else p for p in pods]
     if desired.deletion is not Deletion.NONE:
         return _going(desired, seen, work, now)
-    return _staying(desired, claim(desired.replica_set, desired.uid, seen), work, now)
+    return _staying(desired, claim(desired.replica_set, desired.uid, seen), work, now, room)
 
 
-def _staying(desired: DesiredSet, claims: Claims, work: Work, now: Now) -> Decision:
+def _staying(desired: DesiredSet, claims: Claims, work: Work, now: Now, room: Room) -> Decision:
     spec = desired.replica_set.spec
     active = [pod for pod in claims.owned if pod.active()]
     if work.generation != desired.generation:  # whatever has failed, it was something else
         work = msgspec.structs.replace(work, generation=desired.generation, creation=Backoff())
 
-    work, create = _next_batch(work, spec.replicas - len(active), now)
+    work, create = _next_batch(work, spec.replicas - len(active), now, room.count)
     # What is being created and not seen yet is no surplus: it is pending, and goes first once it is seen.
     extra = deletion_order(active, now.ns)[: max(len(active) - spec.replicas, 0)]
     wanted = _removals([p for p in claims.owned if p.finished() and not p.terminating], "it has ended")
@@ -133,7 +143,7 @@ def _staying(desired: DesiredSet, claims: Claims, work: Work, now: Now) -> Decis
         adopt=claims.adopt,
         remove=remove,
         create=create,
-        status=_status(desired, claims.owned, work, now),
+        status=_status(desired, claims.owned, work, now, room),
         work=work,
         wake_ns=_earliest(waits),
     )
@@ -150,7 +160,7 @@ def _going(desired: DesiredSet, pods: Sequence[PodSummary], work: Work, now: Now
     return Decision(
         release=tuple(pod.uid for pod in staying) if orphans else (),
         remove=remove,
-        status=_status(desired, owned, work, now),
+        status=_status(desired, owned, work, now, _PLENTY),
         work=work,
         finished=not work.creating and not (staying if orphans else owned),
         wake_ns=work.deletion.not_before_ns if wanted and work.deletion.not_before_ns > now.ns else None,
@@ -162,19 +172,20 @@ def _is_controlled(pod: PodSummary, uid: str) -> bool:
     return controller is not None and controller.uid == uid
 
 
-def _next_batch(work: Work, missing: int, now: Now) -> tuple[Work, int]:
-    """The next batch of a round: 1, 2, 4 and so on, each when the one before has succeeded.
+def _next_batch(work: Work, missing: int, now: Now, room: int) -> tuple[Work, int]:
+    """The next batch of a round: 1, 2, 4 and so on, each when the one before has succeeded; no more than have room.
 
-    So a template that cannot be made costs one attempt, not hundreds. After a failure the next round waits,
-    but not when more is missing by now: a replica that has died is replaced at once if it can be.
+    So a template that cannot be made costs one attempt, not hundreds. After a failure the next round waits, but not
+    when more is missing by now: a replica that has died is replaced at once if it can be. Without any room the round is
+    over; whoever finds some decides again, and what failed before does not count then.
     """
     if work.creating:  # nor is a second one made for what is not seen yet
         return work, 0
-    if missing <= 0:
+    if missing <= 0 or room <= 0:
         return msgspec.structs.replace(work, batch=0, creation=Backoff()), 0
     if now.ns < work.creation.not_before_ns and missing <= work.missing:
         return work, 0
-    size = min(missing, max(2 * work.batch, 1), BURST)
+    size = min(missing, max(2 * work.batch, 1), BURST, room)
     return msgspec.structs.replace(work, batch=size, missing=missing), size
 
 
@@ -207,13 +218,17 @@ def _earliest(times: Iterable[int | None]) -> int | None:
     return min((time for time in times if time is not None), default=None)
 
 
-def _status(desired: DesiredSet, owned: Sequence[PodSummary], work: Work, now: Now) -> ReplicaSetStatus:
+def _status(
+    desired: DesiredSet, owned: Sequence[PodSummary], work: Work, now: Now, room: Room
+) -> ReplicaSetStatus:
     """How far the set is, as it was seen: before what is decided now."""
     spec = desired.replica_set.spec
     labels = spec.template.metadata.labels.items()
     active = [pod for pod in owned if pod.active()]
     ready = [pod for pod in active if pod.ready]
     wait = spec.min_ready_seconds
+    unplaced = spec.replicas - len(active) - len(work.creating - {pod.name for pod in active})
+    lacking = room.lacking if unplaced > 0 and room.count <= 0 else ""
     return ReplicaSetStatus(
         replicas=len(active),
         fully_labeled_replicas=sum(labels <= pod.labels.items() for pod in active),
@@ -221,16 +236,18 @@ def _status(desired: DesiredSet, owned: Sequence[PodSummary], work: Work, now: N
         available_replicas=sum(not wait or _available_at(pod, wait) <= now.ns for pod in ready),
         terminating_replicas=sum(pod.terminating and not pod.finished() for pod in owned),
         observed_generation=desired.generation,
-        conditions=_conditions(desired.conditions, work, now),
+        conditions=_conditions(desired.conditions, work, now, lacking),
     )
 
 
-def _conditions(previous: tuple[Condition, ...], work: Work, now: Now) -> tuple[Condition, ...]:
-    """The conditions before, with ReplicaFailure as long as creations or deletions fail."""
+def _conditions(previous: tuple[Condition, ...], work: Work, now: Now, lacking: str) -> tuple[Condition, ...]:
+    """The conditions before, with ReplicaFailure as long as creations or deletions fail, or there is no room."""
     kept = tuple(condition for condition in previous if condition.type != REPLICA_FAILURE)
     known = next((condition for condition in previous if condition.type == REPLICA_FAILURE), None)
     if work.creation.failures:
         reason, message = "FailedCreate", work.creation.message
+    elif lacking:
+        reason, message = UNSCHEDULABLE, f"no room for another Pod: {lacking}"
     elif work.deletion.failures:
         reason, message = "FailedDelete", work.deletion.message
     else:

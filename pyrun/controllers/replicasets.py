@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
@@ -12,7 +12,17 @@ from pyrun.controllers.making import Birth, make
 from pyrun.controllers.ownership import adopted, owner_reference, pod_from_template, released
 from pyrun.controllers.pods import PodUnit
 from pyrun.controllers.ranking import PodSummary
-from pyrun.controllers.replicaset import Decision, DesiredSet, Now, Removal, decide, desired_set
+from pyrun.controllers.replicaset import (
+    BURST,
+    REPLICA_FAILURE,
+    UNSCHEDULABLE,
+    Decision,
+    DesiredSet,
+    Now,
+    Removal,
+    decide,
+    desired_set,
+)
 from pyrun.controllers.work import Work
 from pyrun.controllers.workers import Failure
 from pyrun.errors import Busy, ManifestError, NotFound, StateError
@@ -23,6 +33,7 @@ from pyrun.spec.event import ObjectReference
 from pyrun.spec.object import Json, ObjectKey, StoredObject
 from pyrun.spec.pod import Metadata
 from pyrun.spec.replicaset import ReplicaSet
+from pyrun.spec.status import Condition
 from pyrun.state.clock import now
 from pyrun.state.events import Reason
 from pyrun.store.convert import object_value
@@ -68,13 +79,14 @@ class ReplicaSets:
 
     def _one(self, stored: StoredObject, desired: DesiredSet, pods: list[PodSummary]) -> None:
         work = self._seen(self._work.get(stored.uid, Work()))
-        decision = decide(desired, pods, work, Now(self._context.loop.clock(), now()))
+        room = self._context.headroom.room(pod_from_template(desired.replica_set, stored.uid), BURST)
+        decision = decide(desired, pods, work, Now(self._context.loop.clock(), now()), room)
         self._work[stored.uid] = decision.work
         self._change_owners(stored, desired, decision)
         for removal in decision.remove:
             self._remove(stored, removal)
         self._create(stored, desired.replica_set, decision.create)
-        self._write(stored, decision)
+        self._write(stored, desired, decision)
         timer = ("replicaset", stored.uid)
         if decision.wake_ns is None:
             self._context.loop.cancel(timer)
@@ -152,13 +164,23 @@ class ReplicaSets:
 
     # What is told
 
-    def _write(self, stored: StoredObject, decision: Decision) -> None:
+    def _write(self, stored: StoredObject, desired: DesiredSet, decision: Decision) -> None:
         text = msgspec.json.encode(decision.status)
-        if bytes(stored.status) != text and not decision.finished:
-            self._desired.write_status(stored.key, stored.uid, Json(text))
+        if bytes(stored.status) == text or decision.finished:
+            return
+        if self._desired.write_status(stored.key, stored.uid, Json(text)):
+            lacking = _lacking(decision.status.conditions)
+            if lacking and lacking != _lacking(desired.conditions):
+                self._tell(stored, Reason.FAILED_SCHEDULING, lacking)
 
     def _tell(self, stored: StoredObject, reason: Reason, message: str) -> None:
         self._context.record(reference_to(stored.key, stored.uid), reason, message)
+
+
+def _lacking(conditions: Iterable[Condition]) -> str:
+    """What there is no room for, in words; empty when there is room."""
+    kinds = (REPLICA_FAILURE, UNSCHEDULABLE)
+    return next((one.message for one in conditions if (one.type, one.reason) == kinds), "")
 
 
 def reference_to(key: ObjectKey, uid: str) -> ObjectReference:

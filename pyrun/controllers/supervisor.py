@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from pyrun.controllers.context import Context
 from pyrun.controllers.desired import Desired
+from pyrun.controllers.headroom import Headroom
 from pyrun.controllers.loop import Loop
 from pyrun.controllers.pods import PodUnit
 from pyrun.controllers.replicasets import ReplicaSets
@@ -65,6 +66,7 @@ class _Supervisor:
             workers=Workers(loop, private=(lock,)),
             watches=Watches(loop),
             facts=facts,
+            headroom=Headroom(facts.capacity),
             recorder=EventLog(facts.layout.root),
             backoff=backoff,
             started_ns=loop.clock(),
@@ -73,7 +75,7 @@ class _Supervisor:
         )
         self._units: dict[str, PodUnit] = {}
         self._desired = Desired(self._context, facts.layout.store, self._control_soon)
-        self._stored_pods = StoredPods(self._context, self._desired)
+        self._stored_pods = StoredPods(self._context, self._desired, self._scan)
         self._replica_sets = ReplicaSets(self._context, self._desired, self._scan)
         self._stopping = False
         self._lock = lock
@@ -136,7 +138,9 @@ class _Supervisor:
         self._context.loop.at("control", self._context.loop.clock(), self._control)
 
     def _control(self) -> None:
-        """Compare what is desired with the Pods there are."""
+        """Compare what is desired with the Pods there are, and with the room for more; applied Pods come first."""
+        units = tuple(self._units.values())
+        self._context.headroom.look(lambda: (unit.reservation for unit in units))
         self._stored_pods.sync(self._units)
         self._replica_sets.sync(self._units)
 

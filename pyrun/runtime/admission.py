@@ -102,8 +102,13 @@ def refuse(pods: Sequence[Pod], lacking: Sequence[Shortage], layout: Layout) -> 
     for metadata in (pod.metadata for pod in pods):
         if metadata.name and os.path.exists(f"{layout.names(metadata.namespace)}/{metadata.name}"):
             raise taken(metadata.name)
+    raise unschedulable(pods, lacking)
+
+
+def unschedulable(pods: Sequence[Pod], lacking: Sequence[Shortage]) -> Unschedulable:
+    """Return the error of new Pods that have no room."""
     who = f'Pod "{pods[0].metadata.name}"' if len(pods) == 1 else f"the {len(pods)} Pods together"
-    raise Unschedulable(
+    return Unschedulable(
         f"this host has not enough left for {who}: {'; '.join(map(str, lacking))}",
         hint="stop or remove another Pod, ask for less, or run it without a guarantee: --best-effort",
     )

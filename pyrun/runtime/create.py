@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from pyrun.cgroups.delegation import remedy
-from pyrun.errors import PyrunError, Unsupported
+from pyrun.errors import ControllersMissing, PyrunError, Unsupported
 from pyrun.kernel.observer import Observer
 from pyrun.kernel.operation import Operation, Results
 from pyrun.plan.container import plan_container, plan_start
@@ -223,13 +223,13 @@ def refuse_missing_capabilities(plan: PodPlan) -> None:
 
 
 def refuse_missing_controllers(plan: PodPlan) -> None:
-    """Raise Unsupported when this host cannot give all limits, unless the Pod takes what it can get."""
+    """Raise ControllersMissing when this host cannot give all limits, unless the Pod takes what it can get."""
     missing = plan.left_out()
     if not missing or takes_best_effort(plan.pod):
         return
     names = dict.fromkeys(one.setting.controller for one in missing)
     remedies = "; ".join(f"{name}: {remedy(plan.facts.place, name)}" for name in names)
-    raise Unsupported(
+    raise ControllersMissing(
         f'this host cannot give Pod "{plan.pod.metadata.name}" its limits: {"; ".join(map(str, missing))}',
         hint=f"{remedies}; or run it without them: --best-effort",
     )

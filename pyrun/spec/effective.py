@@ -86,10 +86,22 @@ def fits(request: ResourceList, capacity: Capacity, reserved: ResourceList) -> t
         Shortage(name, asked, taken.get(name, 0), there.get(name, 0))
         for name, asked in amounts(request).items()
     )
-    known = (
-        one for one in found if one.resource != EPHEMERAL_STORAGE or capacity.ephemeral_storage is not None
+    return tuple(
+        one
+        for one in found
+        if one.requested > one.capacity - one.reserved and _is_counted(one.resource, capacity)
     )
-    return tuple(one for one in known if one.requested > one.capacity - one.reserved)
+
+
+def times(request: ResourceList, capacity: Capacity, reserved: ResourceList, most: int) -> int:
+    """Return how often a request fits a host beside what is reserved on it already, counted up to `most`."""
+    taken, there = amounts(reserved), amounts(capacity)
+    counts = [
+        max(there.get(name, 0) - taken.get(name, 0), 0) // asked
+        for name, asked in amounts(request).items()
+        if asked and _is_counted(name, capacity)
+    ]
+    return min((most, *counts))
 
 
 def sum_of(lists: Iterable[ResourceList]) -> ResourceList:
@@ -100,6 +112,11 @@ def sum_of(lists: Iterable[ResourceList]) -> ResourceList:
 def filled(given: ResourceList, defaults: ResourceList) -> ResourceList:
     """Return a list with the amounts it does not say taken from another."""
     return _merged(given, defaults, lambda amount, _: amount)
+
+
+def _is_counted(resource: str, capacity: Capacity) -> bool:
+    """Whether it is known how much of a resource there is; one that is not there at all is known."""
+    return resource != EPHEMERAL_STORAGE or capacity.ephemeral_storage is not None
 
 
 def _together(spec: PodSpec, amount: Callable[[Container], ResourceList]) -> ResourceList:

@@ -61,6 +61,7 @@ class Reason(enum.StrEnum):
     RESIZE_ERROR = "ResizeError"
     SUCCESSFUL_CREATE = "SuccessfulCreate"
     SUCCESSFUL_DELETE = "SuccessfulDelete"
+    FAILED_SCHEDULING = "FailedScheduling"
     FAILED_CREATE = "FailedCreate"
     FAILED_DELETE = "FailedDelete"
     ADOPTED = "Adopted"
@@ -82,6 +83,7 @@ WARNINGS = frozenset(
         Reason.RESIZE_DEFERRED,
         Reason.RESIZE_INFEASIBLE,
         Reason.RESIZE_ERROR,
+        Reason.FAILED_SCHEDULING,
         Reason.FAILED_CREATE,
         Reason.FAILED_DELETE,
     }

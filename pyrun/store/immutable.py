@@ -1,7 +1,8 @@
 """What may not change of an object once it exists.
 
 Kubernetes lets a few fields of a Pod's spec change (images, deadlines); here a Pod's spec is what its
-containers were made from, so none does but the resources of containers, by the rules of `lifecycle/resize.py`. Source: Kubernetes validation of apps/v1 and core/v1 updates.
+containers were made from, so none does but the resources of containers, by the rules of `lifecycle/resize.py`.
+Source: Kubernetes validation of apps/v1 and core/v1 updates.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ def kept_resources(live: Value, wanted: Value, before: Value, applied: Value) ->
     """Return the wanted spec of a Pod with the amounts of the live one that neither text names.
 
     `live` and `wanted` are specs with all defaults, `before` and `applied` the objects as they were given. An amount
-    that only the text before has named is not kept: it was taken out.
+    that only the text before has named is not kept: it was taken out. Nor is a request that is the limit, its default.
     """
     texts = [_by_name(_fields(text).get("spec")) for text in (before, applied)]
     known = _by_name(live)
@@ -43,7 +43,7 @@ def _is_default(resources: Value, amount: str) -> bool:
 
 def with_container_resources(spec: Value, resources: Mapping[str, Value]) -> Value:
     """Return the spec of a Pod with other resources of the containers that are named."""
-    return _with(spec, lambda name, present: resources.get(name, present))
+    return _with(spec, resources.get)
 
 
 def _with(spec: Value, change: Callable[[str, Value], Value]) -> Value:
