@@ -81,7 +81,7 @@ class Jobs:
             case MarkInitialized():
                 mark_initialized(directory)
             case ResizePod():
-                self._tell_resize(continue_resize(directory, facts))
+                self.go_on_resizing()
             case TerminatePod():
                 if directory.stop() is None:
                     self._tell("", Reason(action.reason), action.message)
@@ -93,6 +93,10 @@ class Jobs:
     def resize(self, wanted: Resources) -> None:
         """Give the Pod other resources. Raises like `resize_pod`."""
         self._tell_resize(resize_pod(self._directory, wanted, self._facts))
+
+    def go_on_resizing(self) -> None:
+        """Go on with a resize, one that was deferred too. Raises like `continue_resize`."""
+        self._tell_resize(continue_resize(self._directory, self._facts))
 
     def _tell_resize(self, resized: Resized) -> None:
         """Record what is new of a resize."""

@@ -33,8 +33,6 @@ RESIZABLE = (CPU, MEMORY)
 
 RETRY_NS = 2 * 10**9
 """After which what has failed, as memory that is in use still, is tried again."""
-DEFERRED_RETRY_NS = 30 * 10**9
-"""After which a deferred resize is tried again even if nobody has seen that something was released."""
 
 Resources = tuple[tuple[str, ResourceRequirements], ...]
 """The resources of containers, by their names."""
@@ -113,6 +111,17 @@ def growth(before: ResourceList, after: ResourceList) -> ResourceList:
     )
 
 
+def difference(wanted: ResourceList, held: ResourceList) -> ResourceList:
+    """Return what is wanted of CPU and memory beyond what is held."""
+
+    def beyond(amount: int | None, less: int | None) -> int | None:
+        return None if amount is None else amount - (less or 0)
+
+    return ResourceList(
+        cpu_millis=beyond(wanted.cpu_millis, held.cpu_millis), memory=beyond(wanted.memory, held.memory)
+    )
+
+
 def refusals(running: PodSpec, wanted: PodSpec) -> tuple[Problem, ...]:
     """Return everything that a running Pod cannot take of a wanted one, each with its path.
 
@@ -180,13 +189,13 @@ def _of_list(path: str, old: Mapping[str, int], new: Mapping[str, int]) -> Itera
 def next_try_ns(observed: PodObservation) -> int | None:
     """When somebody must go on with a resize (CLOCK_MONOTONIC ns, 0: at once); None when nothing is to be done.
 
-    Containers that are being restarted for it come first, and what is infeasible waits for another wish.
+    Containers that are being restarted for it come first. What is deferred waits for somebody to release something, and
+    what is infeasible for another wish.
     """
     found = []
     pending, resizing = observed.pending, observed.resizing
-    if pending is not None and pending.reason is not PendingReason.INFEASIBLE:
-        deferred = pending.reason is PendingReason.DEFERRED
-        found.append(pending.tried_ns + DEFERRED_RETRY_NS if deferred else 0)
+    if pending is not None and pending.reason is PendingReason.UNDECIDED:
+        found.append(0)
     if resizing is not None:
         if resizing.error:
             found.append(resizing.tried_ns + RETRY_NS)
