@@ -97,7 +97,7 @@ def _processes(layout: Layout) -> Iterator[str]:
 
 def _files(layout: Layout) -> Iterator[str]:
     """Yield the files of the instance but images, desired state, events, and what a supervisor keeps."""
-    kept = {f"{layout.state}/network/lock"}
+    kept = {f"{layout.state}/network/lock", f"{layout.state}/admission.lock"}
     kept |= {f"{layout.state}/supervisor.{name}" for name in ("lock", "json", "log")}
     own = {layout.images, f"{layout.root}/store", f"{layout.root}/events"}
     for root in (layout.root, layout.state):

@@ -82,7 +82,7 @@ def test_files_of_a_guaranteed_pod(cli: Cli) -> None:
         "pyrun.io/pids-limit": "200",
     }
     resources = limits(cpu="250m", memory="64Mi")
-    other = limits(cpu="1", memory="32Mi")
+    other = limits(cpu="500m", memory="32Mi")
     text = manifest(
         cli,
         box(SLEEP, resources=resources),
@@ -109,8 +109,8 @@ def test_files_of_a_guaranteed_pod(cli: Cli) -> None:
     assert {file: value(leaf, file) for file in wanted} == wanted
     pod = group_of(cli, uid, "")
     of_pod = {
-        "cpu.weight": str(weight_of(1250)),
-        "cpu.max": "125000 100000",
+        "cpu.weight": str(weight_of(750)),
+        "cpu.max": "75000 100000",
         "memory.max": str(96 << 20),
         "pids.max": "200",
     }
@@ -127,7 +127,7 @@ def test_weights_of_requests_and_of_the_tier(cli: Cli) -> None:
     """The curve of today, by its test vectors; a tier weighs what its Pods ask for together."""
     chosen = list(WEIGHTS)
     boxes = [box(SLEEP, f"c{n}", resources={"requests": {"cpu": f"{n}m"}}) for n in chosen]
-    uid = run_pod(cli, *boxes)
+    uid = run_pod(cli, *boxes, annotations={"pyrun.io/best-effort": "true"})  # no host has so many CPUs left
     found = {n: int(value(group_of(cli, uid, f"ctr-c{n}"), "cpu.weight")) for n in chosen}
     assert found == WEIGHTS
     tier = str(Path(group_of(cli, uid, "")).parent)
@@ -173,7 +173,9 @@ def test_huge_pages(cli: Cli) -> None:
     if "hugetlb" not in find_place().controllers:
         pytest.skip("no hugetlb controller here (systemd does not delegate it)")
     given = limits(**{"hugepages-2Mi": "4Mi", "memory": "64Mi", "cpu": "1"})
-    leaf = group_of(cli, run_pod(cli, box(SLEEP, resources=given)))
+    # The pool of huge pages may be empty, and then none of them is free.
+    uid = run_pod(cli, box(SLEEP, resources=given), annotations={"pyrun.io/best-effort": "true"})
+    leaf = group_of(cli, uid)
     assert value(leaf, "hugetlb.2MB.max") == value(leaf, "hugetlb.2MB.rsvd.max") == str(4 << 20)
     assert ("2MB", 0) in hugetlb.use(leaf)
 

@@ -137,6 +137,11 @@ def test_an_applied_pod_waits_and_says_why(cli: Cli, poor: Poor) -> None:
         told = until_pod(cli, lambda pod: pod["status"].get("message"))
         assert "memory.max 67108864 (controller memory)" in told
         assert pod_of(cli)["status"]["phase"] == "Pending"
+        condition = applied(pod_of(cli)["status"])
+        assert (condition["status"], condition["reason"]) == ("False", "ControllersMissing")
+        assert condition["message"] == told and condition["lastTransitionTime"]
+        scheduled = next(c for c in pod_of(cli)["status"]["conditions"] if c["type"] == "PodScheduled")
+        assert (scheduled["status"], scheduled["reason"]) == ("False", "Unschedulable")
         eventually(lambda: "FailedCreate" in reasons(cli))
         cli.ok("delete", "pod", "test")
 

@@ -167,10 +167,11 @@ def test_it_sleeps_when_there_is_nothing_to_do(cli: Cli) -> None:
     with supervising(cli) as process:
         cli.create(manifest(cli, box(SLEEP)))
         until_pod(cli, lambda pod: condition(pod, "Ready"))
-        eventually(lambda: _still(process.pid), 20)
+        eventually(lambda: is_still(process.pid), 20)
 
 
-def _still(pid: int) -> bool:
+def is_still(pid: int) -> bool:
+    """Whether a process does not wake up for a while."""
     before = _switches(pid)
     time.sleep(1.5)
     return _switches(pid) == before
