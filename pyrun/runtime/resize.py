@@ -88,7 +88,11 @@ class Resized(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def refuse_resize(pod: PodDirectory, wanted: Resources, facts: HostFacts) -> None:
-    """Raise ManifestError with everything a running Pod cannot take, Unsupported for limits this host cannot give."""
+    """Raise ManifestError with everything a running Pod cannot take, Unsupported for limits this host cannot give.
+
+    Conflict when it is being stopped: nobody need record a wish that would be refused then.
+    """
+    refuse_stopped(pod)
     running = require_record(pod).pod
     target = with_resources(running, wanted)
     _refuse(running, target)

@@ -81,6 +81,11 @@ def unwatched(cli: Cli, *containers: dict[str, Any], **fields: Any) -> str:
     return cli.create(manifest(cli, *containers, **fields), "--no-supervise")
 
 
+def quick(cli: Cli, *containers: dict[str, Any]) -> str:
+    """The manifest of a Pod that goes at once when it is deleted."""
+    return manifest(cli, *containers, terminationGracePeriodSeconds=0)
+
+
 def find(pod: Any, kind: str) -> Any:
     """A condition of a Pod, None when it has none of this kind."""
     return next((one for one in pod["status"]["conditions"] if one["type"] == kind), None)
@@ -275,10 +280,10 @@ def test_a_pod_that_takes_what_there_is_is_resized_and_says_what_it_lacks(cli: C
 
 def test_an_applied_limit_that_the_host_cannot_give_is_infeasible(cli: Cli, poor: Poor) -> None:
     with poor.supervised():
-        cli.ok("apply", "-f", "-", stdin=manifest(cli, box(SLEEP, resources=asks())))
+        cli.ok("apply", "-f", "-", stdin=quick(cli, box(SLEEP, resources=asks())))
         until_container(cli, restarts(0))
         more = asks() | {"limits": {"memory": "64Mi"}}
-        cli.ok("apply", "-f", "-", stdin=manifest(cli, box(SLEEP, resources=more)))
+        cli.ok("apply", "-f", "-", stdin=quick(cli, box(SLEEP, resources=more)))
         told = until_pod(cli, lambda pod: find(pod, "PodResizePending"))
         assert (told["reason"], "controller memory" in told["message"]) == ("Infeasible", True)
         cli.ok("delete", "pod", "test")
@@ -302,15 +307,15 @@ def test_the_supervisor_restarts_for_a_resource_and_that_is_no_crash(cli: Cli) -
 
 def test_an_applied_change_of_resources_resizes_and_any_other_is_refused(cli: Cli) -> None:
     with supervising(cli):
-        cli.ok("apply", "-f", "-", stdin=manifest(cli, box(SLEEP, resources=asks())))
+        cli.ok("apply", "-f", "-", stdin=quick(cli, box(SLEEP, resources=asks())))
         pod = until_pod(cli, lambda one: one if condition(one, "Ready") else None)
         uid = pod["metadata"]["uid"]
         process = init_of(cli, uid)
-        changed = cli.ok("apply", "-f", "-", stdin=manifest(cli, box(SLEEP, resources=asks("150m", "24Mi"))))
+        changed = cli.ok("apply", "-f", "-", stdin=quick(cli, box(SLEEP, resources=asks("150m", "24Mi"))))
         assert changed == "pod/test configured\n"
         until_container(cli, lambda one: one["resources"]["requests"] == {"cpu": "150m", "memory": "24Mi"})
         assert (pod_of(cli)["metadata"]["uid"], process.alive()) == (uid, True)
-        bad = manifest(cli, box("exec sleep 5", resources={"requests": {"cpu": "1"}}))
+        bad = quick(cli, box("exec sleep 5", resources={"requests": {"cpu": "1"}}))
         result = cli.run("apply", "-f", "-", stdin=bad)
         assert result.returncode == 2
         assert "spec.containers[0].command[2]: cannot change" in result.stderr
@@ -320,7 +325,7 @@ def test_an_applied_change_of_resources_resizes_and_any_other_is_refused(cli: Cl
 
 
 def test_the_object_of_an_applied_pod_is_the_one_truth(cli: Cli) -> None:
-    text = manifest(cli, box(SLEEP, resources=asks()))
+    text = quick(cli, box(SLEEP, resources=asks()))
     with supervising(cli) as supervisor:
         cli.ok("apply", "-f", "-", stdin=text)
         pod = until_pod(cli, lambda one: one if condition(one, "Ready") else None)
@@ -339,13 +344,13 @@ def test_the_object_of_an_applied_pod_is_the_one_truth(cli: Cli) -> None:
 
 
 def test_an_applied_pod_is_resized_without_a_supervisor_too(cli: Cli) -> None:
-    text = manifest(cli, box(SLEEP, resources=asks()))
+    text = quick(cli, box(SLEEP, resources=asks()))
     with supervising(cli):
         cli.ok("apply", "-f", "-", stdin=text)
         pod = until_pod(cli, lambda one: one if condition(one, "Ready") else None)
     process = init_of(cli, pod["metadata"]["uid"])
     cli.ok("pod", "resize", "test", "--requests", "cpu=200m")
-    cli.ok("apply", "--no-supervise", "-f", "-", stdin=manifest(cli, box(SLEEP, resources=asks("300m"))))
+    cli.ok("apply", "--no-supervise", "-f", "-", stdin=quick(cli, box(SLEEP, resources=asks("300m"))))
     assert requests_of(pod_of(cli))["cpu"] == "200m", "nobody has come so far"
     with supervising(cli):
         until_container(cli, lambda one: one["resources"]["requests"]["cpu"] == "300m")
