@@ -25,14 +25,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--only-requires",
         default="",
         metavar="WORDS",
-        help=f"only tests that require one of these words; 'guest' stands for {' '.join(GUEST_WORDS)}",
+        help=f"only tests that require one of these words; 'guest': {', '.join(GUEST_WORDS)}, or marked guest",
     )
 
 
 def wanted_words(config: pytest.Config) -> frozenset[str]:
     """Return the words of --only-requires."""
     given = config.getoption("--only-requires").split()
-    return frozenset(word for name in given for word in (GUEST_WORDS if name == "guest" else (name,)))
+    return frozenset(
+        word for name in given for word in ((name, *GUEST_WORDS) if name == "guest" else (name,))
+    )
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -41,15 +43,21 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     if not words or not collection_path.name.startswith("test_"):
         return None
     text = collection_path.read_text()
-    return None if any(f'"{word}"' in text for word in words) else True
+    return None if any(f'"{word}"' in text or f"mark.{word}\n" in text for word in words) else True
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Keep the tests that --only-requires asks for."""
     if words := wanted_words(config):
-        left_out = [item for item in items if not words & set(required_words(item))]
-        items[:] = [item for item in items if words & set(required_words(item))]
+        left_out = [item for item in items if not words & words_of(item)]
+        items[:] = [item for item in items if words & words_of(item)]
         config.hook.pytest_deselected(items=left_out)
+
+
+def words_of(item: pytest.Item) -> set[str]:
+    """Return what a test can be asked for by --only-requires."""
+    marked = {"guest"} if item.get_closest_marker("guest") is not None else set()
+    return {*required_words(item), *marked}
 
 
 def required_words(item: pytest.Item) -> list[str]:

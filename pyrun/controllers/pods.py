@@ -6,6 +6,7 @@ when a supervisor starts, and goes on where the one before stopped.
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable
 
@@ -205,7 +206,7 @@ class PodUnit:
                 self.soon()
                 continue
             self._pidfds[name] = fd
-            self._context.loop.watch(fd, lambda name=name: self._ended(name))  # type: ignore[misc]
+            self._context.loop.watch(fd, functools.partial(self._ended, name))
 
     def _ended(self, name: str) -> None:
         self._drop(name)

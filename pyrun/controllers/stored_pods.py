@@ -6,6 +6,7 @@ store, so that this outlives a reboot.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -123,8 +124,7 @@ class StoredPods:
             self._has_no_room(stored, read.pod, lacking)
         elif not self._waits(stored.uid):
             self._making.add(stored.uid)
-            made = lambda birth, failure: self._made(stored, birth, failure)  # noqa: E731
-            make(self._context, read.pod, made, stored.uid)
+            make(self._context, read.pod, functools.partial(self._made, stored), stored.uid)
 
     def _read(self, stored: StoredObject) -> _Read | None:
         """Return the Pod of an object; of one that waits it is kept, since it is looked at again and again."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import functools
 import os
 import shutil
 import tempfile
@@ -162,7 +163,7 @@ def _capabilities() -> Finding:
 def _namespaces() -> Iterator[Finding]:
     for kind, version in _NAMESPACES.items():
         remedy = f"use a kernel that has it: Linux {version} with its option on"
-        yield _tried(f"namespace {kind.value}", lambda kind=kind: trials.namespace(kind), remedy)  # type: ignore[misc]
+        yield _tried(f"namespace {kind.value}", functools.partial(trials.namespace, kind), remedy)
 
 
 def _mounting() -> tuple[Finding, ...]:
@@ -204,7 +205,7 @@ def _cgroups(layout: Layout) -> Iterator[Finding]:
         return
     try:
         for subject, trial, remedy in trials_of_group:
-            yield _tried(subject, lambda trial=trial: trial(path), remedy)  # type: ignore[misc]
+            yield _tried(subject, functools.partial(trial, path), remedy)
     finally:
         group.remove(path)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import IO, Any
 
 from tests.e2e.conftest import SLOW, Cli
@@ -59,3 +61,18 @@ def write(stream: IO[bytes] | None, data: bytes) -> None:
     assert stream is not None
     stream.write(data)
     stream.flush()
+
+
+@contextlib.contextmanager
+def left_running(cli: Cli, *arguments: str) -> Iterator[Path]:
+    """Run a command that goes on; give the file it writes to. Ctrl-C must end it with 130."""
+    path = cli.directory / "running.out"
+    with path.open("w") as out:
+        process = subprocess.Popen([*cli.command, *arguments], env=cli.environment, stdout=out, stderr=out)
+    try:
+        yield path
+        process.send_signal(signal.SIGINT)
+        assert process.wait(END) == 130
+    finally:
+        process.kill()
+        process.wait()

@@ -79,6 +79,7 @@ def by_hand(cli: Cli, number: int, command: str) -> None:
     )
 
 
+@pytest.mark.guest
 @pytest.mark.parametrize("number", numbers())
 def test_each_exercise_can_be_done_and_undone(cli: Cli, number: int) -> None:
     text = texts.read(number)

@@ -329,6 +329,7 @@ def test_kill_with_wrong_arguments(cli: Cli, arguments: tuple[str, ...], code: i
     assert reason in result.stderr
 
 
+@pytest.mark.guest
 def test_pause_freezes_and_unpause_thaws(cli: Cli) -> None:
     uid = run_pod(cli, box("while true; do echo tick; sleep 0.01; done"), box(SLEEP, "c1"))
     wait_for_output(cli, uid, "tick")

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shutil
-import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +14,7 @@ import yaml
 
 from tests.e2e.conftest import SLOW, Cli, eventually
 from tests.e2e.observe import box, manifest, run_pod, wait_for_end
+from tests.e2e.running import left_running
 from tests.e2e.supervision import QUICK, pods_of, supervising
 from tests.e2e.supervision import replica_set as any_set
 
@@ -43,21 +41,6 @@ def labelled(text: str, **labels: str) -> str:
 
 def lines(text: str) -> list[list[str]]:
     return [line.split() for line in text.splitlines()]
-
-
-@contextlib.contextmanager
-def running(cli: Cli, *arguments: str) -> Iterator[Path]:
-    """Run a command that goes on in the background; its output is a file."""
-    path = cli.directory / "running.out"
-    with path.open("w") as out:
-        process = subprocess.Popen([*cli.command, *arguments], env=cli.environment, stdout=out, stderr=out)
-    try:
-        yield path
-        process.send_signal(signal.SIGINT)
-        assert process.wait(10 * SLOW) == 130
-    finally:
-        process.kill()
-        process.wait()
 
 
 def test_get_prints_the_columns_of_kubectl(cli: Cli) -> None:
@@ -181,7 +164,7 @@ def test_a_pod_that_is_gone_can_be_explained(cli: Cli) -> None:
 
 
 def test_events_are_followed(cli: Cli) -> None:
-    with running(cli, "events", "-f", "--for", "pod/test") as out:
+    with left_running(cli, "events", "-f", "--for", "pod/test") as out:
         run_pod(cli, box(SLEEP), name="other")
         run_pod(cli, box(SLEEP))
         cli.ok("pod", "stop", "-t", "0", "test")
@@ -190,7 +173,7 @@ def test_events_are_followed(cli: Cli) -> None:
 
 
 def test_a_watch_prints_what_changes(cli: Cli) -> None:
-    with running(cli, "get", "pods", "-w", "-l", "!skip") as out:
+    with left_running(cli, "get", "pods", "-w", "-l", "!skip") as out:
         cli.create(labelled(manifest(cli, box(SLEEP), name="skipped"), skip="yes"))
         uid = run_pod(cli, box(SLEEP))
         eventually(lambda: "Running" in out.read_text())

@@ -206,6 +206,7 @@ def test_run_knows_what_a_limit_is(cli: Cli, option: str, value: str) -> None:
 # Where Pods lie
 
 
+@pytest.mark.guest
 def test_pods_lie_in_the_tier_of_their_class_which_goes_with_the_last(cli: Cli) -> None:
     prefix = Path(cli.layout.cgroup_prefix(find_place().parent))
     first = run_pod(cli, box(SLEEP), name="first")
@@ -222,6 +223,7 @@ def test_pods_lie_in_the_tier_of_their_class_which_goes_with_the_last(cli: Cli) 
     assert not prefix.exists()
 
 
+@pytest.mark.guest
 def test_oom_scores_are_those_of_the_class_or_the_lowest_allowed(cli: Cli) -> None:
     uid = run_pod(cli, box(SLEEP), box(SLEEP, "c1", resources=REQUEST))
     wanted = {

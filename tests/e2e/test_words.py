@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import signal
 import subprocess
 from collections.abc import Iterator
 from itertools import pairwise
@@ -16,6 +15,7 @@ import yaml
 
 from tests.e2e.conftest import SLOW, Cli, eventually
 from tests.e2e.observe import box, init_of, pause_of
+from tests.e2e.running import left_running
 from tests.e2e.supervision import (
     QUICK,
     condition,
@@ -62,21 +62,6 @@ def ready(cli: Cli, count: int) -> list[Any]:
     words = "--for=jsonpath={.status.readyReplicas}=" + str(count)
     cli.ok("wait", "rs/web", words, "--timeout", f"{40 * SLOW:g}s")
     return eventually(lambda: found if len(found := of_web(cli)) == count else None)
-
-
-@contextlib.contextmanager
-def running(cli: Cli, *arguments: str) -> Iterator[Path]:
-    """Run a command that goes on; give the file it writes to. Ctrl-C must end it with 130."""
-    path = cli.directory / "running.out"
-    with path.open("w") as out:
-        process = subprocess.Popen([*cli.command, *arguments], env=cli.environment, stdout=out, stderr=out)
-    try:
-        yield path
-        process.send_signal(signal.SIGINT)
-        assert process.wait(10 * SLOW) == 130
-    finally:
-        process.kill()
-        process.wait()
 
 
 @contextlib.contextmanager
@@ -128,7 +113,7 @@ def test_wait_ends_when_it_is_so_and_not_before(cli: Cli) -> None:
 
 
 def test_events_are_told_as_they_happen_and_only_of_what_was_asked_for(cli: Cli) -> None:
-    with supervising(cli), running(cli, "events", "-f", "--for", "pod/test") as out:
+    with supervising(cli), left_running(cli, "events", "-f", "--for", "pod/test") as out:
         apply(cli, manifest(cli, box("exit 3"), annotations=QUICK))
         apply(cli, manifest(cli, box("exit 4"), name="other", annotations=QUICK))
         until_container(cli, lambda status: status["restartCount"] >= 1)
@@ -140,7 +125,7 @@ def test_events_are_told_as_they_happen_and_only_of_what_was_asked_for(cli: Cli)
 
 
 def test_a_watch_goes_on_with_what_changes(cli: Cli) -> None:
-    with supervising(cli), running(cli, "get", "pods", "-w") as out:
+    with supervising(cli), left_running(cli, "get", "pods", "-w") as out:
         apply(cli, manifest(cli, box(SLEEP, readinessProbe=GATED), terminationGracePeriodSeconds=0))
         eventually(lambda: "0/1" in out.read_text())
         until_container(cli, lambda status: "running" in status["state"])
