@@ -34,7 +34,9 @@ SET_BY_SYSTEM = frozenset(
 @click.command()
 @click.option("-f", "--filename", "file", required=True, metavar="FILE", help="Manifest; - is stdin.")
 @click.option("--no-supervise", is_flag=True, help="Start no supervisor, if none runs.")
-@click.option("--best-effort", is_flag=True, help="Run Pods without limits that this host cannot give.")
+@click.option(
+    "--best-effort", is_flag=True, help="Run Pods without limits and requests that this host cannot give."
+)
 @click.pass_obj
 def apply(application: Application, file: str, no_supervise: bool, best_effort: bool) -> None:
     """Make the Pods and ReplicaSets of a manifest what shall be; the supervisor makes it so, and keeps it.

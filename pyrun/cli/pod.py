@@ -56,7 +56,9 @@ def read_manifest(file: str) -> tuple[Pod, ...]:
     "--timeout", type=float, default=None, metavar="SECONDS", help="Give up waiting after this time."
 )
 @click.option("--no-supervise", is_flag=True, help="Start no supervisor, even if a Pod needs one.")
-@click.option("--best-effort", is_flag=True, help="Run without limits that this host cannot give.")
+@click.option(
+    "--best-effort", is_flag=True, help="Run without limits and requests that this host cannot give."
+)
 @pass_application
 def create(  # noqa: PLR0913 - one parameter an option
     application: Application,

@@ -37,7 +37,9 @@ if TYPE_CHECKING:
 @click.option(
     "--pids-limit", type=click.IntRange(1), default=None, metavar="N", help="Processes and threads."
 )
-@click.option("--best-effort", is_flag=True, help="Run without limits that this host cannot give.")
+@click.option(
+    "--best-effort", is_flag=True, help="Run without limits and requests that this host cannot give."
+)
 @click.argument("image")
 @click.argument("arguments", nargs=-1, metavar="[CMD...]", type=click.UNPROCESSED)
 @click.pass_context

@@ -45,6 +45,12 @@ class _Read(NamedTuple):
     pod: Pod
     request: ResourceList
 
+    def is_of(self, stored: StoredObject) -> bool:
+        """Whether an object is still as it was read, its labels and annotations too."""
+        metadata = self.pod.metadata
+        said = (self.generation, metadata.labels, metadata.annotations)
+        return said == (stored.generation, stored.labels, stored.annotations)
+
 
 class StoredPods:
     """The loop over the Pods of the store.
@@ -129,7 +135,7 @@ class StoredPods:
     def _read(self, stored: StoredObject) -> _Read | None:
         """Return the Pod of an object; of one that waits it is kept, since it is looked at again and again."""
         known = self._waiting.get(stored.uid)
-        if known is None or known.generation != stored.generation:
+        if known is None or not known.is_of(stored):
             pod = read_object(object_value(stored))
             if not isinstance(pod, Pod):
                 return None

@@ -14,9 +14,9 @@ from pyrun.lab.scene import LABEL, Scene
 from pyrun.runtime.pods import PodDirectory, pod_directories
 from pyrun.spec.object import StoredObject
 
-KIND = "ReplicaSet"
+KINDS = ("ReplicaSet", "Pod")
 GONE_TIMEOUT = 30.0
-"""Seconds for a ReplicaSet and its Pods to go."""
+"""Seconds for what was applied, and its Pods, to go."""
 
 
 class LabPod(msgspec.Struct, frozen=True):
@@ -76,28 +76,26 @@ def _labelled(pod: PodDirectory, number: int) -> bool:
 
 
 def remove_all(scene: Scene, tell: Callable[[str], None]) -> None:
-    """Delete the ReplicaSets with the label of the exercise, and remove its Pods, running or not.
+    """Delete what was applied with the label of the exercise, and remove its Pods, running or not.
 
-    Raises PyrunError when a set does not go.
+    Raises PyrunError when something does not go.
     """
-    from pyrun.controllers.deletion import forget_applied
     from pyrun.runtime.remove import remove_pod
 
-    _remove_sets(scene, tell)
+    _remove_applied(scene, tell)
     for pod in of_exercise(scene):
         record = pod.record()
-        forget_applied(scene.layout, pod)
         remove_pod(pod, force=True)
         tell(f"removed Pod {record.pod.metadata.name if record is not None else pod.uid}")
 
 
-def _remove_sets(scene: Scene, tell: Callable[[str], None]) -> None:
+def _remove_applied(scene: Scene, tell: Callable[[str], None]) -> None:
     from pyrun.controllers.deletion import Deletion, Victim
     from pyrun.runtime.host import read_host
     from pyrun.runtime.watch import Watch
     from pyrun.spec.network import NetworkConfig
 
-    victims = [Victim(key=s.key, uid=s.uid, grace_seconds=0) for s in _sets(scene)]
+    victims = [Victim(key=s.key, uid=s.uid, grace_seconds=0) for s in _applied(scene)]
     if not victims:
         return
     network = NetworkConfig.of(scene.layout.name, scene.layout.state, subnet=scene.subnet)
@@ -121,13 +119,14 @@ def _remove_sets(scene: Scene, tell: Callable[[str], None]) -> None:
         deletion.close()
 
 
-def _sets(scene: Scene) -> tuple[StoredObject, ...]:
+def _applied(scene: Scene) -> tuple[StoredObject, ...]:
     from pyrun.store.objects import Store
 
     if not os.path.exists(scene.layout.store):
         return ()
     with Store.open(scene.layout.store) as store:
-        return tuple(s for s in store.list(KIND) if s.labels.get(LABEL) == str(scene.number))
+        found = (stored for kind in KINDS for stored in store.list(kind))
+        return tuple(stored for stored in found if stored.labels.get(LABEL) == str(scene.number))
 
 
 def anything_left(scene: Scene) -> bool:
@@ -139,4 +138,4 @@ def anything_left(scene: Scene) -> bool:
     if not os.path.exists(scene.layout.store):
         return False
     with Store.open(scene.layout.store) as store:
-        return bool(store.list("Pod") or store.list(KIND))
+        return any(store.list(kind) for kind in KINDS)

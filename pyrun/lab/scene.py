@@ -7,6 +7,7 @@ can prove that it is the lab's.
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
 
@@ -14,7 +15,10 @@ import msgspec
 
 from pyrun.cgroups.delegation import Place, find_place
 from pyrun.errors import ImageError, Unsupported
+from pyrun.runtime.admission import reserved
+from pyrun.runtime.host import read_capacity
 from pyrun.spec.layout import Layout
+from pyrun.spec.quantity import format_milli_cpu
 
 LABEL = "pyrun-lab"
 """The label of the lab's Pods and ReplicaSets; the value is the exercise's number."""
@@ -82,7 +86,7 @@ class Scene(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.directory}/root"
 
     def filled(self, text: str) -> str:
-        """Return a text with the names of this scene in it: @LAB@, @CGROUP@, @PODS@."""
+        """Return a text with the names of this scene in it: @LAB@, @CGROUP@, @PODS@, and @CPU 20%@ of what is free."""
         names = {
             "@LAB@": self.directory,
             "@CGROUP@": self.cgroup,
@@ -90,7 +94,15 @@ class Scene(msgspec.Struct, frozen=True, kw_only=True):
         }
         for name, value in names.items():
             text = text.replace(name, value)
-        return text
+        return re.sub(r"@CPU (\d+)%@", lambda found: self._cpus(int(found[1])), text)
+
+    def free_cpu_millis(self) -> int:
+        """Return what the Pods of the instance have left of the CPUs of this host, in thousandths of one."""
+        held = reserved(self.layout).cpu_millis or 0
+        return max(read_capacity(self.layout).cpu_millis - held, 0)
+
+    def _cpus(self, percent: int) -> str:
+        return format_milli_cpu(max(self.free_cpu_millis() * percent // 100, 1))
 
     def environment(self) -> str:
         """Return what the file `env` says."""

@@ -1,6 +1,6 @@
 """Resources as operations: what is written into the cgroups of a Pod, and what this host cannot give.
 
-Requests make a Pod's share larger or smaller, but none is refused for them; limits are kept or refused.
+Requests make a Pod's share larger or smaller (whether they are free is asked at admission); limits are kept or refused.
 """
 
 from __future__ import annotations

@@ -107,10 +107,12 @@ def refuse(pods: Sequence[Pod], lacking: Sequence[Shortage], layout: Layout) -> 
 
 def unschedulable(pods: Sequence[Pod], lacking: Sequence[Shortage]) -> Unschedulable:
     """Return the error of new Pods that have no room."""
+    enough = all(one.requested <= one.capacity for one in lacking)
+    remedy = "stop or remove another Pod, ask for less" if enough else "ask for less than there is"
     who = f'Pod "{pods[0].metadata.name}"' if len(pods) == 1 else f"the {len(pods)} Pods together"
     return Unschedulable(
         f"this host has not enough left for {who}: {'; '.join(map(str, lacking))}",
-        hint="stop or remove another Pod, ask for less, or run it without a guarantee: --best-effort",
+        hint=f"{remedy}, or run it without a guarantee: --best-effort",
     )
 
 

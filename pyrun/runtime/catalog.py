@@ -13,7 +13,7 @@ from pyrun.manifest.load import read_object
 from pyrun.runtime.view import PodView, ViewMetadata, list_pods
 from pyrun.spec.layout import Layout
 from pyrun.spec.object import StoredObject
-from pyrun.spec.status import Condition, Phase, PodStatus
+from pyrun.spec.status import Phase, PodStatus
 from pyrun.store.convert import object_value
 from pyrun.store.objects import Store
 
@@ -111,5 +111,4 @@ def stored_status(stored: StoredObject) -> PodStatus:
     try:
         return msgspec.json.decode(stored.status, type=PodStatus)
     except msgspec.DecodeError:  # nothing has been written yet
-        condition = Condition(type="PodScheduled", status="True")
-        return PodStatus(phase=Phase.PENDING, conditions=(condition,), container_statuses=())
+        return PodStatus(phase=Phase.PENDING, conditions=(), container_statuses=())

@@ -82,7 +82,8 @@ def _not_here(history: History) -> Verdict | None:
         return Verdict(sentence(text), f"pyrun get pod {history.name} -o yaml")
     why = f": {status.message}" if status.message else ""
     text = f"Pod {history.name} was applied and has not been made yet{why}"
-    return _with_supervisor(history, text, f"pyrun events --for {history.name}")
+    lacks = any((c.type, c.status) == ("PodScheduled", "False") for c in status.conditions)
+    return _with_supervisor(history, text, "pyrun check" if lacks else f"pyrun events --for {history.name}")
 
 
 def _gone(history: History) -> Verdict | None:

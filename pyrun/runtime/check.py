@@ -19,18 +19,21 @@ import msgspec
 from pyrun.cgroups import files, group
 from pyrun.cgroups.controllers import CONTROLLERS
 from pyrun.cgroups.delegation import Owner, Place, find_place, remedy
-from pyrun.errors import PyrunError
+from pyrun.errors import PyrunError, StateError
 from pyrun.kernel.proc import read_text
 from pyrun.kernel.trial import in_child
 from pyrun.namespaces.table import Namespace
 from pyrun.rootfs.directories import remove_tree
 from pyrun.runtime import trials
+from pyrun.runtime.admission import reserved
+from pyrun.runtime.host import read_capacity
 from pyrun.security.capabilities import bounding_set
 from pyrun.security.oom import score_floor
 from pyrun.spec.capability import ALL_CAPABILITIES
 from pyrun.spec.layout import Layout
 from pyrun.spec.linux import INFRA_OOM_SCORE_ADJ
 from pyrun.spec.network import NetworkConfig
+from pyrun.spec.resources import CPU, MEMORY, amounts, format_amount
 
 OLDEST_KERNEL = (5, 14)
 ENOUGH_SPACE = 1 << 30
@@ -92,6 +95,7 @@ def check_host(layout: Layout, network: NetworkConfig) -> Report:
         *_namespaces(),
         *_mounting(),
         *_cgroups(layout),
+        _requests(layout),
         _oom_scores(),
         *_storage(layout),
         *_network(network),
@@ -229,6 +233,23 @@ def _controllers(place: Place) -> Iterator[Finding]:
         else:
             detail = f"not below {place.parent}: no limits of {_LIMITS[name]}"
             yield Finding(subject, Verdict.LIMITED, detail, remedy(place, name))
+
+
+def _requests(layout: Layout) -> Finding:
+    """What is kept for the Pods of this instance, of what this host has: the rest is for others."""
+    try:
+        taken = amounts(reserved(layout))
+    except PermissionError:
+        return Finding("requests", Verdict.UNTRIED, "needs root", _AS_ROOT)
+    except StateError as error:
+        return Finding("requests", Verdict.LIMITED, str(error), error.hint or "")
+    there = amounts(read_capacity(layout))
+    shown = [
+        f"{name} {format_amount(name, taken.get(name, 0))} of {format_amount(name, amount)}"
+        for name, amount in there.items()
+        if name in (CPU, MEMORY) or name in taken
+    ]
+    return Finding("requests", Verdict.OK, f"allocated to Pods: {', '.join(shown)}")
 
 
 def _oom_scores() -> Finding:

@@ -269,7 +269,7 @@ def create_pods(
     Raises Unschedulable before any effect when there is no room for all of them together.
     """
     counted = [pod for pod in pods if not takes_best_effort(pod)]
-    if len(counted) > 1:
+    if counted and len(pods) > 1:
         recover(facts.layout)
         together = sum_of(effective_request(pod.spec) for pod in counted)
         refuse(counted, shortages(together, facts.capacity, facts.layout), facts.layout)

@@ -6,8 +6,8 @@
   host's (time_namespaces(7)), as a Go duration (`24h`, `-1h30m`, `1.5s`) or as plain seconds.
 - `pyrun.io/backoff-initial`, `pyrun.io/backoff-max`, `pyrun.io/backoff-reset`: the delays of restarts (see
   `BackoffSettings`), as a duration (`1s`, `500ms`, `0`); what is not given is the host's.
-- `pyrun.io/best-effort`: `true` lets the Pod run without those of its limits that the host cannot give; its condition
-  `pyrun.io/ResourcesApplied` says which.
+- `pyrun.io/best-effort`: `true` lets the Pod run without those of its limits that the host cannot give, and without its
+  requests when they are not free; its condition `pyrun.io/ResourcesApplied` says which.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def backoff_of(pod: Pod, default: BackoffSettings) -> BackoffSettings:
 
 
 def takes_best_effort(pod: Pod) -> bool:
-    """Whether the Pod may run without limits that the host cannot give."""
+    """Whether the Pod may run without limits that the host cannot give, and without requests that are not free."""
     return pod.metadata.annotations.get(BEST_EFFORT) == "true"
 
 

@@ -142,7 +142,7 @@ def test_init_containers_count_by_their_largest(cli: Cli) -> None:
     assert held(cli) == parse_milli_cpu(part(cli, 0.7))
     refused(cli, manifest(cli, asking(cli, 0.4), name="other"))
     sidecar = asking(cli, 0.2, "i0", restartPolicy="Always")
-    beside = {"name": "other", "annotations": roots}
+    beside = {"name": "other", "annotations": {"rootfs.pyrun.io/i0": str(cli.rootfs)}}
     refused(cli, manifest(cli, asking(cli, 0.2), initContainers=[sidecar], **beside))
     run_pod(cli, asking(cli, 0.1), initContainers=[asking(cli, 0.2, "i0", "true")], **beside)
 
@@ -181,6 +181,15 @@ def test_who_was_killed_holds_its_part_until_it_is_undone(cli: Cli) -> None:
     assert admission.shortages(request, read_capacity(cli.layout), cli.layout)
     run_pod(cli, asking(cli, 1))
     assert len(list((cli.state / "pods").iterdir())) == 1
+
+
+def test_check_says_what_is_allocated(cli: Cli) -> None:
+    run_pod(cli, asking(cli, 0.5))
+    findings = json.loads(cli.run("check", "-o", "json").stdout)["findings"]
+    found = next(finding for finding in findings if finding["subject"] == "requests")
+    assert found["detail"].startswith(
+        f"allocated to Pods: cpu {part(cli, 0.5)} of {part(cli, 1)}, memory 0 of "
+    )
 
 
 # Under a supervisor
@@ -251,7 +260,7 @@ def test_the_first_that_fits_is_made_and_a_small_one_may_pass(cli: Cli) -> None:
         assert waiting(cli, "later")["status"]["phase"] == "Pending"
 
 
-def test_a_pod_that_waits_can_be_deleted_and_made_small(cli: Cli) -> None:
+def test_a_pod_that_waits_can_be_deleted_and_applied_smaller(cli: Cli) -> None:
     with supervising(cli):
         run_pod(cli, asking(cli, 0.8), name="first")
         apply(cli, manifest(cli, asking(cli, 0.5)))
@@ -260,6 +269,15 @@ def test_a_pod_that_waits_can_be_deleted_and_made_small(cli: Cli) -> None:
         assert pod_of(cli) is None
         apply(cli, manifest(cli, asking(cli, 0.1)))
         is_ready(cli, "test")
+
+
+def test_a_pod_that_waits_can_be_told_to_take_what_there_is(cli: Cli) -> None:
+    with supervising(cli):
+        apply(cli, manifest(cli, asking(cli, 2)))
+        assert "ask for less than there is" in waiting(cli, "test")["status"]["message"]
+        cli.ok("apply", "--best-effort", "-f", "-", stdin=manifest(cli, asking(cli, 2)))
+        is_ready(cli, "test")
+        assert held(cli) == 0
 
 
 def test_another_supervisor_goes_on_and_says_nothing_twice(cli: Cli) -> None:

@@ -118,10 +118,16 @@ def test_a_refused_pod_reserves_nothing(layout: Layout) -> None:
     with pytest.raises(Unschedulable, match=r'Pod "b": cpu: 501m requested, 500m of 2 free') as refused:
         admission.reserve(mine, a_record("mine", pod("b", 501)), ROOM)
     assert refused.value.exit_code == 3
-    assert "--best-effort" in (refused.value.hint or "")
+    assert refused.value.hint is not None
+    assert "remove another Pod" in refused.value.hint and "--best-effort" in refused.value.hint
     assert mine.record() is None
     admission.reserve(mine, a_record("mine", pod("b", 500)), ROOM)
     assert admission.reserved(layout) == ResourceList(cpu_millis=2000)
+
+
+def test_who_asks_for_more_than_there_is_is_not_told_to_make_room() -> None:
+    error = admission.unschedulable((pod("a", 9000),), (Shortage("cpu", 9000, 0, 2000),))
+    assert error.hint == "ask for less than there is, or run it without a guarantee: --best-effort"
 
 
 def test_best_effort_is_admitted_and_reserves_nothing(layout: Layout) -> None:

@@ -425,3 +425,15 @@ def test_limits_left_out_are_a_condition_that_stays() -> None:
     told = condition(status(pod(), observed(UP, left_out=("Pod: a", "Pod: b"))), "pyrun.io/ResourcesApplied")
     assert (told.status, told.reason) == ("False", "ControllersMissing")
     assert told.message.endswith("Pod: a; Pod: b")
+    without = status(pod(), observed(UP, unreserved=("cpu: 4 requested, 1 of 2 free",)))
+    told = condition(without, "pyrun.io/ResourcesApplied")
+    assert (told.status, told.reason) == ("False", "Unschedulable")
+    assert "cpu: 4 requested, 1 of 2 free" in told.message
+    both = condition(
+        status(pod(), observed(UP, left_out=("Pod: a",), unreserved=("cpu: b",))), "pyrun.io/ResourcesApplied"
+    )
+    assert (both.reason, "Pod: a" in both.message, "cpu: b" in both.message) == (
+        "ControllersMissing",
+        True,
+        True,
+    )

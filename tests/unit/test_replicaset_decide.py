@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from pyrun.controllers.headroom import Room
 from pyrun.controllers.ownership import adopted, owner_reference, pod_from_template, released
 from pyrun.controllers.ranking import PodSummary
 from pyrun.controllers.replicaset import (
@@ -276,6 +277,39 @@ def test_failed_creations_are_a_condition_until_all_replicas_are_made() -> None:
     work = decide(want, [], work, after(3)).work.begun(["z"]).created("z")
     assert len(decide(want, pods("a"), work, after(3)).status.conditions) == 2, "one is still missing"
     assert decide(want, pods("a", "b"), work, after(4)).status.conditions == (other,)
+
+
+def test_no_more_are_made_than_have_room_and_the_set_says_so() -> None:
+    want, full = desired(5), Room(count=0, lacking="cpu: 1 requested, 0 of 2 free")
+    first = decide(want, pods("a"), Work(batch=2, generation=7), NOW, Room(count=3))
+    assert (first.create, first.status.conditions) == (3, ())
+    work = first.work.begun(["x", "y", "z"])
+    (told,) = decide(want, pods("a"), work, NOW, full).status.conditions
+    assert (told.reason, told.message) == (
+        "Unschedulable",
+        "no room for another Pod: cpu: 1 requested, 0 of 2 free",
+    )
+    rest = decide(want, pods("a"), msgspec.structs.replace(work, creating=frozenset()), NOW, full)
+    assert (rest.create, rest.wake_ns) == (0, None), "whatever frees something has it decided again"
+    want = msgspec.structs.replace(want, conditions=rest.status.conditions)
+    later = decide(want, pods("a"), rest.work, after(5), Room(count=1))
+    assert (later.create, later.status.conditions) == (1, ())
+    assert decide(desired(1), pods("a"), Work(), NOW, full).status.conditions == ()
+
+
+def test_what_is_being_made_and_seen_already_counts_once() -> None:
+    full = Room(count=0, lacking="all")
+    work = Work(generation=7).begun(["web-b"])
+    assert decide(desired(2), pods("a", "b"), work, NOW, full).status.conditions == ()
+    assert decide(desired(2), pods("a"), work, NOW, full).status.conditions == ()
+    assert decide(desired(3), pods("a", "b"), work, NOW, full).status.conditions != ()
+
+
+def test_room_forgets_failures_before_it() -> None:
+    """A creation that came too late for the last room does not hold up the next."""
+    work = decide(desired(1), [], Work(), NOW).work.begun(["x"]).create_failed("x", "no room", NOW.ns)
+    full = decide(desired(1), [], work, NOW, Room(count=0, lacking="all"))
+    assert decide(desired(1), [], full.work, NOW, Room(count=1)).create == 1
 
 
 def test_failed_deletions_wait_and_are_a_condition_until_they_succeed() -> None:

@@ -11,6 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from pyrun.controllers.headroom import Room
 from pyrun.controllers.ownership import controller_of, owner_reference, pod_from_template
 from pyrun.controllers.ranking import PodSummary
 from pyrun.controllers.replicaset import Decision, Deletion, DesiredSet, Now, decide
@@ -34,6 +35,7 @@ SET = ReplicaSet(
 )
 OWNER = owner_reference(SET, "set")
 PICK = st.integers(0, 1000)
+PLENTY = 100
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -61,6 +63,7 @@ class World(RuleBasedStateMachine):
         self.now_ns = 1000 * SECOND
         self.pods: dict[str, PodSummary] = {}
         self.replicas, self.generation, self.most = 0, 1, 0
+        self.capacity = PLENTY
         self.bare = 0  # Pods that people have made or given matching labels: beyond the set's control
         self.conditions: tuple[Condition, ...] = ()
         self.work = Work()
@@ -138,6 +141,17 @@ class World(RuleBasedStateMachine):
         self.pods[uid] = PodSummary(uid=uid, name=uid, labels=LABELS, created_ns=self.now_ns)
         self.look()
 
+    @rule(capacity=st.integers(0, 12) | st.just(PLENTY))
+    def has_room_for(self, capacity: int) -> None:
+        """The host has room for so many Pods, whosever they are."""
+        self.capacity = capacity
+
+    def room(self, pods: tuple[PodSummary, ...]) -> Room:
+        """What a view shows of the room for more."""
+        held = {pod.name for pod in pods if not pod.finished()} | set(self.creating)
+        count = max(self.capacity - len(held), 0)
+        return Room(count=count, lacking="" if count else "all is taken")
+
     # Workers.
 
     def end(self, creation: bool, what: str, error: str = "") -> None:
@@ -206,9 +220,11 @@ class World(RuleBasedStateMachine):
             conditions=self.conditions,
         )
         before = self.work
-        decision = decide(desired, view.pods, before, Now(self.now_ns, "now"))
+        room = self.room(view.pods)
+        decision = decide(desired, view.pods, before, Now(self.now_ns, "now"), room)
         if deletion is Deletion.NONE:
             self.check(decision, view, before)
+            assert decision.create <= room.count
         self.carry_out(decision)
         return decision
 
@@ -243,8 +259,9 @@ class World(RuleBasedStateMachine):
         assert len(active) + decision.create <= max(self.replicas, len(active))
         assert decision.wake_ns is None or decision.wake_ns > self.now_ns
         assert decision.status.replicas == len(active)
-        failing = self.work.creation.failures or self.work.deletion.failures
-        assert failing or not decision.status.conditions
+        failing = decision.work.creation.failures or decision.work.deletion.failures
+        lacking = self.room(view.pods).lacking and len(active) < self.replicas
+        assert failing or lacking or not decision.status.conditions
 
     def carry_out(self, decision: Decision) -> None:
         for uid in {*decision.release, *decision.adopt} & self.pods.keys():
@@ -293,6 +310,12 @@ class World(RuleBasedStateMachine):
         return [pod for pod in self.pods.values() if controller_of(pod.owner_references) == OWNER]
 
     def teardown(self) -> None:
+        last = self.settle_down(Deletion.NONE)
+        there = [pod for pod in self.mine() if pod.active()]
+        assert len(there) == self.replicas or self.room(tuple(self.pods.values())).count == 0
+        told = [condition.reason for condition in last.status.conditions]
+        assert told == ["Unschedulable"] * (len(there) < self.replicas)
+        self.capacity = PLENTY
         last = self.settle_down(Deletion.NONE)
         assert [pod.active() for pod in self.mine()] == [True] * self.replicas
         assert last.status.replicas == last.status.available_replicas == self.replicas

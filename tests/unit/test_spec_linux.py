@@ -19,6 +19,7 @@ from pyrun.spec.effective import (
     filled,
     fits,
     sum_of,
+    times,
 )
 from pyrun.spec.linux import (
     BEST_EFFORT_OOM_SCORE_ADJ,
@@ -337,6 +338,16 @@ def test_less_fits_wherever_more_does(
     room, reserved = Capacity(cpu_millis=10**6, memory=2**39, ephemeral_storage=2**39), sum_of(taken)
     lacking = {one.resource for one in fits(wanted, room, reserved)}
     assert lacking <= {one.resource for one in fits(sum_of((wanted, more)), room, reserved)}
+
+
+@given(LISTS, st.lists(LISTS, max_size=3), st.integers(0, 20))
+def test_how_often_something_fits(wanted: ResourceList, taken: list[ResourceList], most: int) -> None:
+    room, reserved = Capacity(cpu_millis=4 * 10**6, memory=2**42, ephemeral_storage=2**42), sum_of(taken)
+    room = msgspec.structs.replace(room, hugepages=((2 * MI, 32 * MI), (GI, 3 * GI)))
+    count = times(wanted, room, reserved, most)
+    assert 0 <= count <= most
+    assert not count or fits(sum_of([wanted] * count), room, reserved) == ()
+    assert count == most or fits(sum_of([wanted] * (count + 1)), room, reserved)
 
 
 # OOM scores

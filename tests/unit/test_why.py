@@ -24,7 +24,7 @@ from pyrun.runtime.why import events_of_pod, explain
 from pyrun.spec.event import Event, EventType, ObjectReference
 from pyrun.spec.pod import Container, ContainerPort, Metadata, Pod, PodSpec, PullPolicy, RestartPolicy
 from pyrun.spec.probe import ExecAction, GrpcAction, HttpGetAction, Probe, TcpSocketAction
-from pyrun.spec.status import ContainerState, ContainerStatus, Phase, PodStatus, Running, Waiting
+from pyrun.spec.status import Condition, ContainerState, ContainerStatus, Phase, PodStatus, Running, Waiting
 from pyrun.state.events import WARNINGS, EventLog
 
 EPOCH = 1_750_000_000
@@ -412,6 +412,19 @@ CASES = {
         ),
         "Pod web was applied and has not been made yet: no image of that name.",
         "pyrun events --for web",
+    ),
+    "applied and without room": (
+        History(
+            name="web",
+            status=PodStatus(
+                phase=Phase.PENDING,
+                message="not enough left",
+                conditions=(Condition(type="PodScheduled", status="False", reason="Unschedulable"),),
+                container_statuses=(),
+            ),
+        ),
+        "Pod web was applied and has not been made yet: not enough left.",
+        "pyrun check",
     ),
     "applied and nobody makes it": (
         History(
