@@ -64,8 +64,9 @@ def resize(  # noqa: PLR0913 - one parameter an option
     desired = require_record(directory).desired
     wanted = _of_file(desired, file, container) if file is not None else _of_flags(desired, given, container)
     refuse_resize(directory, wanted, application.host)
-    _store(application, directory, wanted)
-    resized = resize_pod(directory, wanted, application.host, Narrator() if explain else None)
+    generation = _store(application, directory, wanted)
+    observer = Narrator() if explain else None
+    resized = resize_pod(directory, wanted, application.host, observer, generation=generation)
     _record(application, directory, resized)
     _finish(application, directory, resized, not no_supervise)
 
@@ -163,8 +164,11 @@ def _checked(pod: Pod, resources: Mapping[str, Value]) -> Resources:
 # What is done
 
 
-def _store(application: Application, directory: PodDirectory, wanted: Resources) -> None:
-    """Change the object of an applied Pod first: it is the one truth, and the Pod follows it."""
+def _store(application: Application, directory: PodDirectory, wanted: Resources) -> int:
+    """Change the object of an applied Pod first: it is the one truth, and the Pod follows it.
+
+    Return the generation that the object has then, 0 when the Pod was not applied.
+    """
     import os
 
     from pyrun.manifest.dump_containers import dump_resources
@@ -174,11 +178,13 @@ def _store(application: Application, directory: PodDirectory, wanted: Resources)
     from pyrun.store.objects import Store
 
     if not os.path.exists(application.layout.store):
-        return
+        return 0
     metadata = require_pod(directory).metadata
     key = ObjectKey(group="", kind="Pod", namespace=metadata.namespace, name=metadata.name)
     with Store.open(application.layout.store) as store:
-        resize_object(store, key, directory.uid, {name: dump_resources(one) for name, one in wanted})
+        resources = {name: dump_resources(one) for name, one in wanted}
+        stored = resize_object(store, key, directory.uid, resources)
+    return 0 if stored is None else stored.generation
 
 
 def _record(application: Application, directory: PodDirectory, resized: Resized) -> None:

@@ -90,9 +90,9 @@ class Jobs:
             case CloseSandbox():
                 self._hooks(close_sandbox(directory, facts))
 
-    def resize(self, wanted: Resources) -> None:
-        """Give the Pod other resources. Raises like `resize_pod`."""
-        self._tell_resize(resize_pod(self._directory, wanted, self._facts))
+    def resize(self, wanted: Resources, generation: int) -> None:
+        """Give the Pod the resources that a generation of its object has. Raises like `resize_pod`."""
+        self._tell_resize(resize_pod(self._directory, wanted, self._facts, generation=generation))
 
     def go_on_resizing(self) -> None:
         """Go on with a resize, one that was deferred too. Raises like `continue_resize`."""

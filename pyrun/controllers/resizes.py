@@ -6,6 +6,7 @@ room needs no timer: whatever frees something has everything looked at.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -51,7 +52,8 @@ class Resizes:
         for uid, read in self._read.items():
             unit = units[uid]
             if read.resources is not None and unit.resources not in (None, read.resources):
-                self._follow(unit, read.resources)
+                jobs = Jobs(self._context.facts, unit.directory)
+                self._work(unit, functools.partial(jobs.resize, read.resources, read.generation))
         for unit in units.values():
             awaited = unit.awaited
             if awaited is not None and not self._context.headroom.shortages(awaited):
@@ -66,10 +68,6 @@ class Resizes:
         except ManifestError:
             return _Read(stored.generation, None)
         return _Read(stored.generation, resources_of(pod.spec) if isinstance(pod, Pod) else None)
-
-    def _follow(self, unit: PodUnit, wanted: Resources) -> None:
-        jobs = Jobs(self._context.facts, unit.directory)
-        self._work(unit, lambda: jobs.resize(wanted))
 
     def _work(self, unit: PodUnit, job: Callable[[], None]) -> None:
         key, workers, loop = ("resize", unit.uid), self._context.workers, self._context.loop

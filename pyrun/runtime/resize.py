@@ -105,28 +105,38 @@ def refuse_resize(pod: PodDirectory, wanted: Resources, facts: HostFacts) -> Non
 
 
 def resize_pod(
-    pod: PodDirectory, wanted: Resources, facts: HostFacts, observer: Observer | None = None
+    pod: PodDirectory,
+    wanted: Resources,
+    facts: HostFacts,
+    observer: Observer | None = None,
+    *,
+    generation: int = 0,
 ) -> Resized:
     """Record which resources containers of a Pod shall have, and go as far as that is possible now.
 
-    What others had wished for and is not allocated is given up. Raises ManifestError with everything that a running
-    Pod cannot take, Conflict when it is being stopped, StateError when it is half made.
+    What others had wished for and is not allocated is given up; but what an earlier `generation` of an object of the
+    store has wished for is not recorded after a later one. Raises ManifestError with everything that a running Pod
+    cannot take, Conflict when it is being stopped, StateError when it is half made.
     """
     with pod_lock(pod):
         refuse_stopped(pod)
         require_sandbox(pod)
         record = require_record(pod)
-        target = with_resources(record.pod, wanted)
-        _refuse(record.pod, target)
-        if target == record.pod:
-            changed = replace(record, pending=None)
-        elif target == record.desired:
-            changed = record
-        else:
-            changed = replace(record, pending=PendingResize(resources=resources_of(target.spec)))
-        if changed != record:
-            write_record(f"{pod.path}/pod.json", changed)
+        if not generation or generation >= record.generation:
+            _wish(pod, record, wanted, generation)
         return _Resizer(pod, facts, observer).go_on()
+
+
+def _wish(pod: PodDirectory, record: PodRecord, wanted: Resources, generation: int) -> None:
+    target = with_resources(record.pod, wanted)
+    _refuse(record.pod, target)
+    changed = replace(record, generation=generation or record.generation)
+    if target == record.pod:
+        changed = replace(changed, pending=None)
+    elif target != record.desired:
+        changed = replace(changed, pending=PendingResize(resources=resources_of(target.spec)))
+    if changed != record:
+        write_record(f"{pod.path}/pod.json", changed)
 
 
 def continue_resize(pod: PodDirectory, facts: HostFacts, observer: Observer | None = None) -> Resized:

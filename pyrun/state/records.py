@@ -24,7 +24,8 @@ class PodRecord(msgspec.Struct, frozen=True, kw_only=True):
     `created_at` is RFC 3339 in UTC, `created_ns` CLOCK_MONOTONIC. `left_out` are the limits that it runs without;
     `unreserved` says what of its requests was not free when it was made: then none of them is kept for it.
     The resources in `pod` are those that are allocated; `pending` are others that are wished for. `resizing` is there
-    from their allocation until the kernel has them.
+    from their allocation until the kernel has them. `generation` is that of the object of the store that has wished
+    for them last, 0 without one.
     """
 
     uid: str
@@ -35,6 +36,7 @@ class PodRecord(msgspec.Struct, frozen=True, kw_only=True):
     unreserved: tuple[str, ...] = ()
     pending: PendingResize | None = None
     resizing: Resizing | None = None
+    generation: int = 0
 
     @property
     def desired(self) -> Pod:

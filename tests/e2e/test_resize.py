@@ -369,6 +369,20 @@ def test_a_pod_of_a_set_is_resized_alone(cli: Cli) -> None:
         eventually(lambda: not pods_of(cli), 30)
 
 
+def test_what_an_older_object_has_wished_for_comes_too_late(cli: Cli) -> None:
+    """A worker that was slow does not undo what a command has done meanwhile."""
+    facts = facts_of(cli)
+    pod = PodDirectory(cli.layout, run_pod(cli, box(SLEEP, resources=asks())))
+
+    def resized(cpu: int, generation: int) -> int | None:
+        wanted = (("c0", ResourceRequirements(requests=ResourceList(cpu_millis=cpu, memory=16 * MI))),)
+        verb.resize_pod(pod, wanted, facts, generation=generation)
+        record = pod.record()
+        return None if record is None else record.pod.spec.containers[0].resources.requests.cpu_millis
+
+    assert [resized(200, 3), resized(300, 2), resized(400, 3), resized(50, 0)] == [200, 200, 400, 50]
+
+
 # Kills
 
 
