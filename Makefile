@@ -48,8 +48,8 @@ test: build images $(STAMPS)/demo-packages $(STAMPS)/test-packages $(STAMPS)/tes
 VM = $(SUDO) env PYRUN_TEST_IMAGES="$(CURDIR)/$(IMAGES)" PYRUN_VM_KVM="$$PYRUN_VM_KVM" \
      $(PYTHON) tests/vm/run --suite $(SUITE) --init $(INIT) --smp $(VM_PROCESSORS)
 # A test of a few seconds may take minutes where every instruction is emulated.
-VM_PYTEST = --results $(VM_RESULTS) -- python -m pytest -n $(VM_PROCESSORS) --dist worksteal --timeout 1200 \
-            -p no:cacheprovider --junitxml /results/junit.xml
+VM_PYTEST = --results $(VM_RESULTS) -- tools/test-all python $(VM_PROCESSORS) --timeout 1200 \
+            --durations 10 --junitxml /results/junit.xml
 
 # systemd's guest has everything: nothing may be skipped there.
 VM_STRICT = $(if $(filter systemd,$(INIT)),--env PYRUN_MUST_WORK=1)

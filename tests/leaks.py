@@ -10,7 +10,7 @@ import dataclasses
 import os
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from pathlib import Path
 
 from pyrun.cgroups.delegation import find_place
@@ -61,9 +61,14 @@ def _differences(before: Snapshot, after: Snapshot) -> list[str]:
     found = []
     for field in dataclasses.fields(Snapshot):
         old, new = getattr(before, field.name), getattr(after, field.name)
-        found += [f"  {field.name}: + {line}" for line in sorted(new - old)]
+        found += [f"  {field.name}: + {line}" for line in _topmost(new - old)]
         found += [f"  {field.name}: - {line}" for line in sorted(old - new)]
     return found
+
+
+def _topmost(lines: Set[str]) -> list[str]:
+    """Return the lines without those of what lies below another one."""
+    return [line for line in sorted(lines) if os.path.dirname(line) not in lines]
 
 
 def _lines(*command: str, stdin: str = "") -> list[str]:
