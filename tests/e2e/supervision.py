@@ -6,7 +6,9 @@ import contextlib
 import json
 import os
 import subprocess
+import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pyrun.controllers.running import supervisor
@@ -139,3 +141,15 @@ def kill(pid: int, number: int = 9) -> None:
     """Send a signal to a process of a Pod that this test has made."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
+
+
+def is_still(pid: int) -> bool:
+    """Whether a process does not wake up for a while."""
+    before = _switches(pid)
+    time.sleep(1.5)
+    return _switches(pid) == before
+
+
+def _switches(pid: int) -> int:
+    text = Path(f"/proc/{pid}/status").read_text()
+    return sum(int(line.split()[1]) for line in text.splitlines() if "ctxt_switches" in line)

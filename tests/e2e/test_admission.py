@@ -19,9 +19,17 @@ from pyrun.spec.quantity import format_milli_cpu, parse_milli_cpu
 from pyrun.spec.resources import ResourceList
 from tests.e2e.conftest import SLOW, Cli, eventually
 from tests.e2e.observe import box, manifest, run_pod, state_of, status_of
-from tests.e2e.supervision import condition, pod_of, pods_of, reasons, replica_set, supervising, until_pod
+from tests.e2e.supervision import (
+    condition,
+    is_still,
+    pod_of,
+    pods_of,
+    reasons,
+    replica_set,
+    supervising,
+    until_pod,
+)
 from tests.e2e.test_kill_everywhere import IN_COMMAND, Executioner, create, in_fork
-from tests.e2e.test_supervise import is_still
 from tests.leaks import assert_nothing_left, snapshot
 
 pytestmark = pytest.mark.requires("pods", "busybox", "nftables")
@@ -55,6 +63,17 @@ def refused(cli: Cli, text: str, *options: str) -> str:
 
 def names(cli: Cli) -> set[str]:
     return {pod["metadata"]["name"] for pod in pods_of(cli)}
+
+
+def killed_in_creation(cli: Cli, text: str) -> None:
+    """Create a Pod and be killed between its record and the first effect."""
+    application = Application(str(cli.root), str(cli.state))
+    null = os.open(os.devnull, os.O_WRONLY)
+    try:
+        status = in_fork(lambda: create(application, text, Executioner(IN_COMMAND, 1, null)))
+    finally:
+        os.close(null)
+    assert os.WIFSIGNALED(status)
 
 
 # Without a supervisor
@@ -168,14 +187,7 @@ def test_best_effort_runs_without_and_says_so(cli: Cli) -> None:
 
 def test_who_was_killed_holds_its_part_until_it_is_undone(cli: Cli) -> None:
     """Killed between the record and the first effect: the record counts, and the next command undoes it."""
-    application = Application(str(cli.root), str(cli.state))
-    text = manifest(cli, asking(cli, 0.6), asking(cli, 0.4, "c1"))
-    null = os.open(os.devnull, os.O_WRONLY)
-    try:
-        status = in_fork(lambda: create(application, text, Executioner(IN_COMMAND, 1, null)))
-    finally:
-        os.close(null)
-    assert os.WIFSIGNALED(status)
+    killed_in_creation(cli, manifest(cli, asking(cli, 0.6), asking(cli, 0.4, "c1")))
     request = ResourceList(cpu_millis=held(cli))
     assert held(cli) == parse_milli_cpu(part(cli, 0.6)) + parse_milli_cpu(part(cli, 0.4))
     assert admission.shortages(request, read_capacity(cli.layout), cli.layout)
@@ -245,6 +257,21 @@ def test_whatever_ends_a_pod_makes_room(cli: Cli) -> None:
         waiting(cli, "third")
         cli.ok("pod", "stop", "-t", "0", "second")
         is_ready(cli, "third")
+
+
+def test_the_supervisor_undoes_what_a_killed_command_holds(cli: Cli) -> None:
+    first = run_pod(cli, asking(cli, 0.5), name="first")
+    killed_in_creation(cli, manifest(cli, asking(cli, 0.5), name="half"))
+    assert held(cli) == 2 * parse_milli_cpu(part(cli, 0.5))
+    with supervising(cli):
+        apply(cli, manifest(cli, asking(cli, 0.5)))
+        is_ready(cli, "test")
+        apply(cli, manifest(cli, asking(cli, 0.5), name="other"))
+        waiting(cli, "other")
+        killed_in_creation(cli, manifest(cli, box(SLEEP), name="nothing"))
+        cli.ok("pod", "rm", "-f", first)
+        is_ready(cli, "other")
+    assert names(cli) == {"test", "other"}
 
 
 def test_the_first_that_fits_is_made_and_a_small_one_may_pass(cli: Cli) -> None:

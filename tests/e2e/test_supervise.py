@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ from tests.e2e.supervision import (
     QUICK,
     condition,
     container_of,
+    is_still,
     kill,
     manifest,
     pod_of,
@@ -168,18 +168,6 @@ def test_it_sleeps_when_there_is_nothing_to_do(cli: Cli) -> None:
         cli.create(manifest(cli, box(SLEEP)))
         until_pod(cli, lambda pod: condition(pod, "Ready"))
         eventually(lambda: is_still(process.pid), 20)
-
-
-def is_still(pid: int) -> bool:
-    """Whether a process does not wake up for a while."""
-    before = _switches(pid)
-    time.sleep(1.5)
-    return _switches(pid) == before
-
-
-def _switches(pid: int) -> int:
-    text = Path(f"/proc/{pid}/status").read_text()
-    return sum(int(line.split()[1]) for line in text.splitlines() if "ctxt_switches" in line)
 
 
 def test_a_broken_record_stops_nothing(cli: Cli) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from pyrun.errors import Conflict, StateError, Unschedulable
 from pyrun.runtime import admission
-from pyrun.runtime.pods import PodDirectory
+from pyrun.runtime.pods import PodDirectory, pod_directories
 from pyrun.spec.annotations import BEST_EFFORT
 from pyrun.spec.effective import Shortage, fits, sum_of
 from pyrun.spec.layout import Layout
@@ -185,3 +186,34 @@ def test_a_shortage_is_of_what_was_asked_for_and_is_real(
         assert lack.requested > lack.capacity - lack.reserved
         assert 0 <= lack.free <= lack.capacity
         assert lack.free < lack.requested
+
+
+def test_reservations_of_many_processes_never_exceed_what_there_is(layout: Layout) -> None:
+    """Twelve processes that begin at the same moment, again and again; three of them fit."""
+    for turn in range(5):
+        begin, go = os.pipe()
+        children = []
+        for number in range(12):
+            uid = f"{turn}-{number}"
+            pid = os.fork()
+            if pid == 0:
+                code = 9
+                try:
+                    os.close(go)
+                    mine = PodDirectory(layout, uid)
+                    os.makedirs(mine.path)
+                    os.read(begin, 1)  # until the other end is closed
+                    admission.reserve(mine, a_record(uid, pod(uid, 600)), ROOM)
+                    code = 0
+                except Unschedulable:
+                    code = 3
+                finally:
+                    os._exit(code)
+            children.append(pid)
+        os.close(begin)
+        os.close(go)
+        codes = sorted(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children)
+        assert codes == [0] * 3 + [3] * 9
+        assert admission.reserved(layout) == ResourceList(cpu_millis=1800)
+        for directory in pod_directories(layout):
+            shutil.rmtree(directory.path)
