@@ -580,7 +580,8 @@ def test_more_cpu_is_more_work(cli: Cli) -> None:
 @in_kernel
 def test_a_restart_for_less_memory_needs_nobody_to_give_it_back(cli: Cli) -> None:
     resources = asks("100m", "8Mi") | {"limits": {"memory": "128Mi"}}
-    eats = "x=x; while [ ${#x} -lt 16000000 ]; do x=$x$x; done; echo filled; sleep 1000; true"  # the shell stays, with what it has
+    # At the end something is left to do, so the shell stays, with what it has.
+    eats = "x=x; while [ ${#x} -lt 16000000 ]; do x=$x$x; done; echo filled; sleep 1000; true"
     once = f"if [ -e /disk/was ]; then {SLEEP}; fi; touch /disk/was; {eats}"
     mounts = [{"name": "disk", "mountPath": "/disk"}]
     uid = unwatched(
