@@ -412,21 +412,40 @@ def resized_under(pod: PodDirectory, facts: Any, executioner: Executioner) -> in
     return 0
 
 
-def test_a_resize_that_is_killed_at_any_moment_is_carried_on(cli: Cli, tmp_path: Path) -> None:
-    """Either nothing was recorded and the same command begins anew, or the supervisor's verb goes on."""
-    facts = facts_of(cli)
-    text = manifest(
-        cli,
+def doomed(cli: Cli) -> PodDirectory:
+    """A Pod of two containers, the second of which is restarted for its memory."""
+    boxes = (
         box(SLEEP, resources=asks()),
         box(SLEEP, "c1", resources=asks(), resizePolicy=restarted_for("memory")),
-        restartPolicy="OnFailure",
-        terminationGracePeriodSeconds=0,
     )
+    return PodDirectory(cli.layout, unwatched(cli, *boxes, terminationGracePeriodSeconds=0))
+
+
+@pytest.mark.parametrize("moment", [2, 4, 6, 8, 10])
+def test_the_supervisor_carries_on_what_was_killed(cli: Cli, tmp_path: Path, moment: int) -> None:
+    facts, pod = facts_of(cli), doomed(cli)
+    process = init_of(cli, pod.uid)
+    fd = os.open(tmp_path / "moments", os.O_CREAT | os.O_WRONLY)
+    status = in_fork(lambda: resized_under(pod, facts, Executioner(IN_COMMAND, moment, fd)))
+    os.close(fd)
+    assert os.WIFSIGNALED(status)
+    with supervising(cli):
+        until_container(cli, restarts(1), "c1")
+        until_pod(cli, lambda one: not find(one, "PodResizePending") and not find(one, "PodResizeInProgress"))
+        resources = {"cpu": "50m", "memory": "8Mi"}
+        for name in ("c0", "c1"):
+            until_container(cli, lambda one: one["resources"]["requests"] == resources, name)
+        assert process.alive()
+
+
+def test_a_resize_that_is_killed_at_any_moment_is_carried_on(cli: Cli, tmp_path: Path) -> None:
+    """By the same command again: it begins anew, or goes on where the one before was."""
+    facts = facts_of(cli)
     report = tmp_path / "moments"
     moment = 0
     while True:
         moment += 1
-        pod = PodDirectory(cli.layout, cli.create(text, "--no-supervise"))
+        pod = doomed(cli)
         process = init_of(cli, pod.uid)
         fd = os.open(report, os.O_CREAT | os.O_WRONLY)
         status = in_fork(lambda m=moment, d=fd, p=pod: resized_under(p, facts, Executioner(IN_COMMAND, m, d)))
