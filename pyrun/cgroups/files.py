@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterable
 
 from pyrun.errors import Unsupported
 from pyrun.kernel.proc import mount_points
@@ -41,6 +42,12 @@ def find(group: str, name: str) -> str | None:
         if error.errno in (errno.ENOENT, errno.ENODEV, errno.EOPNOTSUPP):
             return None
         raise
+
+
+def texts(group: str, names: Iterable[str]) -> dict[str, str]:
+    """Return what the files of a group say, without those that are not there."""
+    found = ((name, find(group, name)) for name in names)
+    return {name: text.strip() for name, text in found if text is not None}
 
 
 def keyed(text: str) -> dict[str, int]:

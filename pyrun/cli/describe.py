@@ -139,6 +139,7 @@ def _container(container: Any, status: Any) -> Iterator[str]:
         ("Command", _words(container.get("command", ()))),
         ("Args", _words(container.get("args", ()))),
         ("Sidecar", "yes" if sidecar else ""),
+        *_resources(container, status),
     ]
     yield from (_line(name, text, 4) for name, text in lines if text)
     yield from _state("State", status.get("state", {}) or {"waiting": {"reason": "ContainerCreating"}})
@@ -160,6 +161,13 @@ def _container(container: Any, status: Any) -> Iterator[str]:
         for m in container.get("volumeMounts", ())
     ]
     yield from _list("Mounts", mounts, 4)
+
+
+def _resources(container: Any, status: Any) -> Iterator[tuple[str, str]]:
+    """Yield what a container that runs really has, else what it shall have."""
+    found = status.get("resources") or container.get("resources", {})
+    for title, field in (("Requests", "requests"), ("Limits", "limits")):
+        yield title, ", ".join(f"{name}={amount}" for name, amount in found.get(field, {}).items())
 
 
 def _variable(variable: Any) -> str:
@@ -214,6 +222,8 @@ def action_text(action: Any) -> str:
 
 
 def _conditions(status: Any) -> Iterator[str]:
+    from pyrun.lifecycle.status import RESIZE_IN_PROGRESS, RESIZE_PENDING
+
     conditions = status.get("conditions", ())
     if conditions:
         yield "Conditions:"
@@ -222,6 +232,9 @@ def _conditions(status: Any) -> Iterator[str]:
             for c in conditions
         ]
         yield from _table(("Type", "Status", "Reason", "Since"), rows)
+        for c in conditions:
+            if c["type"] in (RESIZE_PENDING, RESIZE_IN_PROGRESS) and c.get("message"):
+                yield _line(c["type"], c["message"], 2)
 
 
 def _volumes(spec: Any) -> Iterator[str]:

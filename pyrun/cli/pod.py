@@ -26,6 +26,7 @@ pass_application = click.make_pass_decorator(Application)
     lazy={
         "get": ("pyrun.cli.get:get_pods", "Print Pods; the same as get pods."),
         "map": ("pyrun.cli.map:map_", "Draw a Pod: its namespaces and who holds them, its cgroups."),
+        "resize": ("pyrun.cli.resize:resize", "Change CPU and memory of a Pod that runs."),
         "why": ("pyrun.cli.why:why", "Say why a Pod is as it is, and what to try next."),
     },
 )

@@ -8,16 +8,19 @@ from pyrun.lifecycle.actions import (
     CloseSandbox,
     MarkInitialized,
     RebuildSandbox,
+    ResizePod,
     RestartAllContainers,
     RunPostStart,
     StartContainer,
     StopContainer,
     TerminatePod,
 )
+from pyrun.lifecycle.resize import Resources
 from pyrun.plan.host import HostFacts
 from pyrun.runtime.attempts import mark_initialized, restart_all, start_attempt
 from pyrun.runtime.hooks import run_post_start
 from pyrun.runtime.pods import PodDirectory, require_pod
+from pyrun.runtime.resize import Resized, continue_resize, resize_pod
 from pyrun.runtime.sandboxes import rebuild_sandbox
 from pyrun.runtime.stop import request_container_stop, request_stop
 from pyrun.runtime.terminate import HookFailure, close_sandbox, stop_attempt, terminate_pod
@@ -77,6 +80,8 @@ class Jobs:
                 restart_all(directory)
             case MarkInitialized():
                 mark_initialized(directory)
+            case ResizePod():
+                self.go_on_resizing()
             case TerminatePod():
                 if directory.stop() is None:
                     self._tell("", Reason(action.reason), action.message)
@@ -84,6 +89,19 @@ class Jobs:
                 self._hooks(terminate_pod(directory, facts))
             case CloseSandbox():
                 self._hooks(close_sandbox(directory, facts))
+
+    def resize(self, wanted: Resources, generation: int) -> None:
+        """Give the Pod the resources that a generation of its object has. Raises like `resize_pod`."""
+        self._tell_resize(resize_pod(self._directory, wanted, self._facts, generation=generation))
+
+    def go_on_resizing(self) -> None:
+        """Go on with a resize, one that was deferred too. Raises like `continue_resize`."""
+        self._tell_resize(continue_resize(self._directory, self._facts))
+
+    def _tell_resize(self, resized: Resized) -> None:
+        """Record what is new of a resize."""
+        for told in resized.told:
+            self._tell(told.container, told.reason, told.message)
 
     def _hooks(self, failures: tuple[HookFailure, ...]) -> None:
         for failure in failures:

@@ -22,7 +22,8 @@ from pyrun.controllers.workers import Failure
 from pyrun.errors import StateError
 from pyrun.lifecycle.actions import Action, RunPostStart, StopContainer, TerminatePod
 from pyrun.lifecycle.decide import compute_pod_actions
-from pyrun.lifecycle.observation import PodObservation
+from pyrun.lifecycle.observation import PendingReason, PodObservation
+from pyrun.lifecycle.resize import Resources, difference, growth, resources_of, with_resources
 from pyrun.runtime.observe import observe
 from pyrun.runtime.pods import PodDirectory, is_locked
 from pyrun.runtime.remove import recover_one
@@ -78,6 +79,23 @@ class PodUnit:
         if self.pod is None or ended or without:
             return Reservation(self.uid, ResourceList())
         return Reservation(self.uid, effective_request(self.pod.spec))
+
+    @property
+    def resources(self) -> Resources | None:
+        """The resources that are wished for of its containers; None while nothing is known, or it is on its way out."""
+        if self.pod is None or self.observed is None or self.observed.stop is not None:
+            return None
+        pending = self.observed.pending
+        return resources_of(self.pod.spec) if pending is None else pending.resources
+
+    @property
+    def awaited(self) -> ResourceList | None:
+        """What it waits for beside what it holds, None when it does not wait to be resized."""
+        pending = self.observed.pending if self.observed is not None else None
+        if self.pod is None or pending is None or pending.reason is not PendingReason.DEFERRED:
+            return None
+        wanted = effective_request(with_resources(self.pod, pending.resources).spec)
+        return difference(growth(self.reservation.held, wanted), self.reservation.held)
 
     def summary(self) -> PodSummary | None:
         """What a controller needs to know of it; None while nothing is known."""

@@ -16,6 +16,7 @@ from pyrun.controllers.headroom import Headroom
 from pyrun.controllers.loop import Loop
 from pyrun.controllers.pods import PodUnit
 from pyrun.controllers.replicasets import ReplicaSets
+from pyrun.controllers.resizes import Resizes
 from pyrun.controllers.running import holds_lock, take_lock
 from pyrun.controllers.stored_pods import StoredPods
 from pyrun.controllers.watches import Watches
@@ -76,6 +77,7 @@ class _Supervisor:
         self._units: dict[str, PodUnit] = {}
         self._desired = Desired(self._context, facts.layout.store, self._control_soon)
         self._stored_pods = StoredPods(self._context, self._desired, self._scan)
+        self._resizes = Resizes(self._context, self._desired)
         self._replica_sets = ReplicaSets(self._context, self._desired, self._scan)
         self._stopping = False
         self._lock = lock
@@ -138,9 +140,13 @@ class _Supervisor:
         self._context.loop.at("control", self._context.loop.clock(), self._control)
 
     def _control(self) -> None:
-        """Compare what is desired with the Pods there are, and with the room for more; applied Pods come first."""
+        """Compare what is desired with the Pods there are, and with the room for more.
+
+        Pods that wait to be resized come first, then applied Pods.
+        """
         units = tuple(self._units.values())
         self._context.headroom.look(lambda: (unit.reservation for unit in units))
+        self._resizes.sync(self._units)
         self._stored_pods.sync(self._units)
         self._replica_sets.sync(self._units)
 

@@ -65,6 +65,10 @@ class MarkInitialized(Value, frozen=True, kw_only=True, tag=True):
     """
 
 
+class ResizePod(Value, frozen=True, kw_only=True, tag=True):
+    """Go on with a change of the Pod's resources that is wished for and not there yet."""
+
+
 class TerminatePod(Value, frozen=True, kw_only=True, tag=True):
     """Begin the termination of the Pod, or carry on with it when it has begun.
 
@@ -89,6 +93,7 @@ Action = (
     | RebuildSandbox
     | RestartAllContainers
     | MarkInitialized
+    | ResizePod
     | TerminatePod
     | CloseSandbox
 )

@@ -15,7 +15,8 @@ from pyrun.lifecycle.restart import has_failed, is_regular_init
 from pyrun.lifecycle.words import duration
 from pyrun.spec.backoff import BackoffSettings
 from pyrun.spec.pod import Container, Pod
-from pyrun.spec.status import ContainerState, ContainerStatus, Running, Terminated, Waiting
+from pyrun.spec.resources import ResourceList, ResourceRequirements, amounts, format_amount
+from pyrun.spec.status import ContainerState, ContainerStatus, ResourcesView, Running, Terminated, Waiting
 from pyrun.spec.value import Value
 
 
@@ -41,6 +42,7 @@ def container_status(scene: Scene, container: Container) -> ContainerStatus:
             ready=False,
             started=False,
             restart_count=0,
+            allocated_resources=quantities(container.resources.requests),
         )
     attempt, init = settled(container, seen.latest), is_regular_init(scene.pod.spec, container)
     ready = attempt.ready and state.running is not None and scene.observed.stop is None
@@ -54,7 +56,22 @@ def container_status(scene: Scene, container: Container) -> ContainerStatus:
         ready=_has_succeeded(scene, container, attempt) if init else ready,
         started=attempt.started and not init,
         restart_count=attempt.attempt,
+        allocated_resources=quantities(container.resources.requests),
+        resources=_resources(attempt),
     )
+
+
+def _resources(attempt: Attempt) -> ResourcesView | None:
+    """What a container that runs has, None when that is nothing."""
+    found = attempt.resources
+    if found is None or found == ResourceRequirements():
+        return None
+    return ResourcesView(requests=quantities(found.requests), limits=quantities(found.limits))
+
+
+def quantities(resources: ResourceList) -> dict[str, str]:
+    """Return amounts of resources in Kubernetes' spelling."""
+    return {name: format_amount(name, amount) for name, amount in amounts(resources).items()}
 
 
 def _has_succeeded(scene: Scene, container: Container, attempt: Attempt) -> bool:

@@ -13,6 +13,7 @@ from pyrun.lifecycle.observation import (
     HookState,
     PodObservation,
 )
+from pyrun.lifecycle.resize import RESIZE
 from pyrun.lifecycle.restart import (
     RestartVerdict,
     backoff_ns,
@@ -89,7 +90,7 @@ def next_start(
     Whether its turn has come, is for the caller to know.
     """
     seen = observed.container(container.name)
-    start = _next(spec, container, observed, seen.latest, settings)
+    start = _after_resize(seen.latest) or _next(spec, container, observed, seen.latest, settings)
     if start is None or seen.failure is None or start.verdict is RestartVerdict.RESTART_ALL:
         return start
     delay = backoff_ns(seen.failure.count, settings)
@@ -97,6 +98,13 @@ def next_start(
     if due < start.due_ns:
         return start
     return msgspec.structs.replace(start, due_ns=due, delay_ns=delay, reason=StartReason.RETRY)
+
+
+def _after_resize(latest: Attempt | None) -> NextStart | None:
+    """The start of a container that was ended for its changed resources: at once, whatever its policy says."""
+    if latest is None or latest.ended is None or latest.stop is None or latest.stop.reason != RESIZE:
+        return None
+    return NextStart(attempt=latest.attempt + 1, crashes=latest.crashes, reason=StartReason.RESTART)
 
 
 def _next(

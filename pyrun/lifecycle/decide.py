@@ -8,6 +8,7 @@ from pyrun.lifecycle.actions import (
     MarkInitialized,
     PodActions,
     RebuildSandbox,
+    ResizePod,
     RestartAllContainers,
     RunPostStart,
     StartContainer,
@@ -28,6 +29,7 @@ from pyrun.lifecycle.course import (
 )
 from pyrun.lifecycle.observation import Attempt, HookState, PodObservation
 from pyrun.lifecycle.probing import UNHEALTHY, probe_of
+from pyrun.lifecycle.resize import next_try_ns
 from pyrun.lifecycle.restart import RestartVerdict, is_regular_init
 from pyrun.lifecycle.words import duration
 from pyrun.spec.backoff import BackoffSettings
@@ -55,7 +57,8 @@ def compute_pod_actions(
 
     Otherwise all of these, in this order:
 
-    6. Carry on with stops of attempts that were begun; stop what a probe or a failed postStart hook gave up.
+    6. Carry on with stops of attempts that were begun; stop what a probe or a failed postStart hook gave up. Go on
+       with a change of resources, at once or when it is time to try again.
     7. Until it is initialized: start the next init container when the one before has succeeded or, a sidecar,
        started; start again by policy after the backoff. When all are through, mark it initialized.
     8. When it is: start sidecars and application containers, for the first time or again by policy after the
@@ -153,6 +156,8 @@ def _about_containers(
         for container, attempt in live_containers(spec, observed)
         if (stop := _carry_on(container, attempt) or _give_up(spec, container, attempt)) is not None
     )
+    resize = next_try_ns(observed)
+    resizes = (ResizePod(),) if resize is not None and resize <= now else ()
     turn = () if is_initialized(spec, observed) else _turn_of_init(spec, observed)
     marks: tuple[Action, ...] = ()
     if not turn:
@@ -169,7 +174,8 @@ def _about_containers(
         and attempt.stop is None
         and not attempt.unhealthy
     )
-    return PodActions(actions=(*stops, *marks, *started.actions, *hooks), wake_ns=started.wake_ns)
+    wake = _earliest(started.wake_ns, None if resizes else resize)
+    return PodActions(actions=(*stops, *resizes, *marks, *started.actions, *hooks), wake_ns=wake)
 
 
 def _carry_on(container: Container, attempt: Attempt) -> StopContainer | None:

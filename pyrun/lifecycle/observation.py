@@ -8,6 +8,7 @@ from __future__ import annotations
 import enum
 
 from pyrun.spec.oom import OomReport
+from pyrun.spec.resources import ResourceRequirements
 from pyrun.spec.value import Value
 
 
@@ -72,6 +73,7 @@ class Attempt(Value, frozen=True, kw_only=True):
     `ready` are the verdicts of startup and readiness probe (True without one, once it runs and its postStart is
     done); `unhealthy` is the kind of the probe (`startup`, `liveness`) that has given the attempt up, else empty.
     `oom_kills` are those of `Ended`, of one that runs too; `oom` is what was found out about them, if it was recorded.
+    `resources` is what it really has while it runs: by its cgroup, or what was set last where no controller says.
     """
 
     attempt: int
@@ -92,6 +94,39 @@ class Attempt(Value, frozen=True, kw_only=True):
     image_id: str = ""
     oom_kills: int = 0
     oom: OomReport | None = None
+    resources: ResourceRequirements | None = None
+
+
+class PendingReason(enum.StrEnum):
+    """Why resources that are wished for are not given yet (the reasons of the condition PodResizePending)."""
+
+    UNDECIDED = ""
+    DEFERRED = "Deferred"
+    INFEASIBLE = "Infeasible"
+
+
+class PendingResize(Value, frozen=True, kw_only=True):
+    """Resources that are wished for and not allocated: those of each container by its name.
+
+    `tried_ns` is when that was decided last; UNDECIDED means that nobody has come so far.
+    """
+
+    resources: tuple[tuple[str, ResourceRequirements], ...]
+    reason: PendingReason = PendingReason.UNDECIDED
+    message: str = ""
+    tried_ns: int = 0
+
+
+class Resizing(Value, frozen=True, kw_only=True):
+    """A resize that is allocated and not carried out to its end.
+
+    `restarts` are the attempts that must end for it, as their container is restarted for what has changed. `error` is
+    what was in its way when it was tried last, at `tried_ns`.
+    """
+
+    restarts: tuple[tuple[str, int], ...] = ()
+    error: str = ""
+    tried_ns: int = 0
 
 
 class StartFailure(Value, frozen=True, kw_only=True):
@@ -125,7 +160,8 @@ class PodObservation(Value, frozen=True, kw_only=True):
     `sandbox_ns` is when this sandbox was made and `restarted_ns` when the last restart in place had ended all
     (0: never): attempts that ended before are of an earlier life of the Pod. `condition_times` are the last
     transitions of conditions, as (type, status, RFC 3339, CLOCK_MONOTONIC ns). `left_out` are the limits that the host
-    could not give, `unreserved` the requests that were not free when it was made.
+    could not give, `unreserved` the requests that were not free when it was made. `pending` and `resizing` say how far
+    a change of its resources is.
     """
 
     uid: str
@@ -143,6 +179,8 @@ class PodObservation(Value, frozen=True, kw_only=True):
     condition_times: tuple[tuple[str, str, str, int], ...] = ()
     left_out: tuple[str, ...] = ()
     unreserved: tuple[str, ...] = ()
+    pending: PendingResize | None = None
+    resizing: Resizing | None = None
 
     def container(self, name: str) -> ContainerObservation:
         """The observation of a container; an empty one when nothing is known of it."""

@@ -24,6 +24,9 @@ from pyrun.spec.status import Condition, ContainerStatus, Phase, PodIP, PodStatu
 _RESTART_IN_PLACE = "PodRestartInPlace"
 RESOURCES_APPLIED = "pyrun.io/ResourcesApplied"
 
+RESIZE_PENDING = "PodResizePending"
+RESIZE_IN_PROGRESS = "PodResizeInProgress"
+
 Transitions = tuple[tuple[str, str, str, int], ...]
 """Last transitions of conditions: (type, status, RFC 3339, CLOCK_MONOTONIC ns)."""
 
@@ -109,6 +112,7 @@ def _conditions(
     return (
         *_restart_in_place(observed),
         *_resources_applied(observed),
+        *_resizing(observed),
         _condition("PodReadyToStartContainers", "" if observed.sandbox_alive else "SandboxStopped"),
         _initialized(spec, observed, phase),
         Condition(type="Ready", status=ready.status, reason=ready.reason, message=ready.message),
@@ -141,6 +145,19 @@ def _resources_applied(observed: PodObservation) -> tuple[Condition, ...]:
         return ()
     reason = "ControllersMissing" if limits else "Unschedulable"
     return (_condition(RESOURCES_APPLIED, reason, "; ".join(messages)),)
+
+
+def _resizing(observed: PodObservation) -> tuple[Condition, ...]:
+    """The conditions of a Pod whose resources are not (yet) what is wished for, as Kubernetes has them."""
+    found = []
+    pending, resizing = observed.pending, observed.resizing
+    if pending is not None:
+        reason = pending.reason.value
+        found.append(Condition(type=RESIZE_PENDING, status="True", reason=reason, message=pending.message))
+    if resizing is not None:
+        reason = "Error" if resizing.error else ""
+        found.append(Condition(type=RESIZE_IN_PROGRESS, status="True", reason=reason, message=resizing.error))
+    return tuple(found)
 
 
 def _initialized(spec: PodSpec, observed: PodObservation, phase: Phase) -> Condition:

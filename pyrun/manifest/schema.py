@@ -195,7 +195,7 @@ CONTAINER = _kind(
     _many(
         "resizePolicy",
         RESIZE_POLICY,
-        "kept; resources of a running Pod cannot be changed yet; of an init container only when it is a sidecar",
+        "what a change of resources (pod resize, apply) does; of an init container only when it is a sidecar",
     ),
     _one("securityContext", SECURITY_CONTEXT),
     _supported("restartPolicy", "Always makes an init container a sidecar"),

@@ -52,7 +52,14 @@ def left_out(
     sandbox: SandboxConfig, containers: Sequence[ContainerConfig], controllers: Sequence[str]
 ) -> tuple[LeftOut, ...]:
     """Return the limits of a Pod and its containers whose controllers are not there."""
-    owners = (("Pod", sandbox.resources), *((f'container "{c.name}"', c.resources) for c in containers))
+    return lacking(sandbox.resources, [(c.name, c.resources) for c in containers], controllers)
+
+
+def lacking(
+    pod: LinuxResources, containers: Sequence[tuple[str, LinuxResources]], controllers: Sequence[str]
+) -> tuple[LeftOut, ...]:
+    """Return the same of the settings of a Pod's cgroup and of those of its containers, by their names."""
+    owners = (("Pod", pod), *((f'container "{name}"', resources) for name, resources in containers))
     return tuple(
         LeftOut(owner, setting)
         for owner, resources in owners

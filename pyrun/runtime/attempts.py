@@ -72,6 +72,7 @@ def start_attempt(pod: PodDirectory, name: str, attempt: int, crashes: int, fact
         raise
     with pod_lock(pod), _site(pod, facts) as site:
         _refuse_out_of_turn(pod, key)
+        container = require_pod(pod).spec.container(name)  # its resources may have changed meanwhile
         try:
             if image is not None and pod.container(key) is None:
                 _close_earlier(pod, key)

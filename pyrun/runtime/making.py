@@ -16,7 +16,7 @@ from pyrun.plan.downward import PodFacts
 from pyrun.plan.host import HostFacts
 from pyrun.plan.sandbox import plan_sandbox, sandbox_facts
 from pyrun.runtime.clock import now, rfc3339
-from pyrun.runtime.pods import ContainerKey, PodDirectory
+from pyrun.runtime.pods import ContainerKey, PodDirectory, require_pod
 from pyrun.spec.container import ContainerConfig
 from pyrun.spec.image import Image
 from pyrun.spec.linux import container_resources
@@ -104,6 +104,7 @@ def create_container(config: ContainerConfig, site: Site, attempt: int = 0, cras
             monitor=_identity(site.results, f"{config.name}.monitor"),
             created_at=now(),
             crashes=crashes,
+            applied=require_pod(site.pod).spec.container(config.name).resources,
         )
         write_record(f"{path}/container.json", made)
 

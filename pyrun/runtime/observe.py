@@ -11,7 +11,7 @@ import time
 
 import msgspec
 
-from pyrun.cgroups import group
+from pyrun.cgroups import files, group
 from pyrun.errors import StateError
 from pyrun.lifecycle.observation import (
     Attempt,
@@ -21,12 +21,15 @@ from pyrun.lifecycle.observation import (
     HookState,
     PodObservation,
 )
+from pyrun.plan.resize import FILES as RESIZED
 from pyrun.plan.sandbox import container_leaf
 from pyrun.process.container import EXIT_RECORD
 from pyrun.process.control import ExitRecord
 from pyrun.runtime.clock import now
 from pyrun.runtime.messages import message_limit, termination_message
 from pyrun.runtime.pods import ContainerKey, PodDirectory, require_record, require_sandbox
+from pyrun.spec.effective import container_limits
+from pyrun.spec.linux import actual_resources
 from pyrun.spec.pod import Container
 from pyrun.state.records import ContainerRecord, PodRecord, SandboxRecord, write_record
 
@@ -81,6 +84,8 @@ def observe(pod: PodDirectory) -> PodObservation:
         containers=containers,
         left_out=record.left_out,
         unreserved=record.unreserved,
+        pending=record.pending,
+        resizing=record.resizing,
         condition_times=tuple((t.type, t.status, t.at, t.at_ns) for t in pod.conditions().times),
     )
 
@@ -128,7 +133,13 @@ def _attempt(scene: _Scene, container: Container, key: ContainerKey) -> Attempt 
     attempt = _with_kills(scene, key, attempt)
     if attempt.state is not AttemptState.RUNNING:
         return attempt
-    attempt = msgspec.structs.replace(attempt, paused=group.is_frozen(scene.leaf(container.name)))
+    leaf = scene.leaf(container.name)
+    effective = container_limits(scene.record.pod.spec, container)
+    attempt = msgspec.structs.replace(
+        attempt,
+        paused=group.is_frozen(leaf),
+        resources=actual_resources(record.applied, effective, files.texts(leaf, RESIZED)),
+    )
     return _with_probes(pod, container, key, attempt)
 
 

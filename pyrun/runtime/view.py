@@ -81,7 +81,7 @@ def view_of(pod: PodDirectory) -> PodView | None:
             annotations=metadata.annotations,
             owner_references=tuple(owner_view(owner) for owner in metadata.owner_references),
         ),
-        spec=spec_as_text(record.pod),
+        spec=spec_as_text(record.desired),
         status=pod_status(pod),
     )
 

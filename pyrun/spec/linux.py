@@ -6,7 +6,9 @@ the table of crun and runc's libcontainer.
 
 from __future__ import annotations
 
+import bisect
 import math
+from collections.abc import Mapping
 
 import msgspec
 
@@ -15,13 +17,15 @@ from pyrun.spec.effective import container_limits, containers_request, effective
 from pyrun.spec.hugepages import kernel_page_size
 from pyrun.spec.pod import Container, Pod, PodSpec, is_sidecar
 from pyrun.spec.qos import QosClass, qos_class
-from pyrun.spec.resources import Capacity, ResourceList
+from pyrun.spec.resources import Capacity, ResourceList, ResourceRequirements
 from pyrun.spec.settings import settings_of
 
 MIN_SHARES = 2
 MAX_SHARES = 262144
 CPU_PERIOD_US = 100_000
 MIN_CPU_QUOTA_US = 1000
+PAGE = 4096
+"""Bytes of a page: a limit of memory is cut to whole pages by the kernel."""
 
 INFRA_OOM_SCORE_ADJ = -998
 """Of what a Pod cannot do without: its pause process and the monitors of its containers."""
@@ -125,3 +129,48 @@ def _memory_left(spec: PodSpec) -> int:
 
 def _hugetlb(limits: ResourceList) -> tuple[tuple[str, int], ...]:
     return tuple((kernel_page_size(size), amount) for size, amount in limits.hugepages)
+
+
+def quota_ratio(text: str) -> float:
+    """Return the CPUs that a text of cpu.max (`QUOTA PERIOD`) allows; infinity for `max`."""
+    quota, _, period = text.partition(" ")
+    return math.inf if quota == "max" else int(quota) / int(period or CPU_PERIOD_US)
+
+
+def actual_resources(
+    applied: ResourceRequirements, effective: ResourceList, found: Mapping[str, str]
+) -> ResourceRequirements:
+    """Return the resources that a container really has: by what its cgroup's files say, where they are there.
+
+    `applied` is what it was given last, `effective` are its limits, which may be those of the Pod. The kernel knows
+    fewer values than Kubernetes: what it was given is told as long as the kernel's value is the one of that.
+    """
+    requests, limits = applied.requests, applied.limits
+    cpu, memory = limits.cpu_millis, limits.memory
+    asked, low = requests.cpu_millis, requests.memory
+    if (text := found.get("cpu.max")) is not None:
+        ratio, quota = quota_ratio(text), quota_of(effective.cpu_millis)
+        if ratio != (math.inf if quota is None else quota / CPU_PERIOD_US):
+            cpu = None if ratio == math.inf else round(ratio * 1000)
+    if (text := found.get("cpu.weight")) is not None and weight_of(asked or 0) != int(text):
+        asked = _millis_of(int(text))
+    if (text := found.get("memory.max")) is not None and not _same_memory(text, effective.memory):
+        memory = None if text == "max" else int(text)
+    if (text := found.get("memory.low")) is not None and not _same_memory(text, low or 0):
+        low = int(text) if text != "max" else low
+    return ResourceRequirements(
+        requests=msgspec.structs.replace(requests, cpu_millis=asked, memory=low),
+        limits=msgspec.structs.replace(limits, cpu_millis=cpu, memory=memory),
+    )
+
+
+def _same_memory(text: str, amount: int | None) -> bool:
+    if amount is None or text == "max":
+        return amount is None and text == "max"
+    return int(text) // PAGE == amount // PAGE
+
+
+def _millis_of(weight: int) -> int | None:
+    """Return the smallest request that has a weight; None for the least weight, which is that of no request."""
+    found = bisect.bisect_left(range(MAX_SHARES), weight, key=weight_of)
+    return found or None

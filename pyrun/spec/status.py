@@ -57,8 +57,18 @@ class ContainerState(KubernetesValue, frozen=True, kw_only=True):
     terminated: Terminated | None = None
 
 
+class ResourcesView(KubernetesValue, frozen=True, kw_only=True):
+    """Requests and limits, in Kubernetes' quantities."""
+
+    limits: dict[str, str] = {}
+    requests: dict[str, str] = {}
+
+
 class ContainerStatus(KubernetesValue, frozen=True, kw_only=True):
-    """One container: its latest attempt, and how the one before ended."""
+    """One container: its latest attempt, and how the one before ended.
+
+    `allocated_resources` are the requests that are kept for it, `resources` what it really has while it runs.
+    """
 
     name: str
     state: ContainerState
@@ -69,6 +79,8 @@ class ContainerStatus(KubernetesValue, frozen=True, kw_only=True):
     ready: bool
     started: bool
     restart_count: int
+    allocated_resources: dict[str, str] = {}
+    resources: ResourcesView | None = None
 
 
 class Condition(KubernetesValue, frozen=True, kw_only=True):

@@ -54,6 +54,11 @@ class Reason(enum.StrEnum):
     DEADLINE_EXCEEDED = "DeadlineExceeded"
     EVICTED = "Evicted"
     REMOVED = "Removed"
+    RESIZE_STARTED = "ResizeStarted"
+    RESIZE_COMPLETED = "ResizeCompleted"
+    RESIZE_DEFERRED = "ResizeDeferred"
+    RESIZE_INFEASIBLE = "ResizeInfeasible"
+    RESIZE_ERROR = "ResizeError"
     SUCCESSFUL_CREATE = "SuccessfulCreate"
     SUCCESSFUL_DELETE = "SuccessfulDelete"
     FAILED_SCHEDULING = "FailedScheduling"
@@ -75,6 +80,9 @@ WARNINGS = frozenset(
         Reason.MONITOR_LOST,
         Reason.DEADLINE_EXCEEDED,
         Reason.EVICTED,
+        Reason.RESIZE_DEFERRED,
+        Reason.RESIZE_INFEASIBLE,
+        Reason.RESIZE_ERROR,
         Reason.FAILED_SCHEDULING,
         Reason.FAILED_CREATE,
         Reason.FAILED_DELETE,

@@ -8,11 +8,13 @@ import msgspec
 
 from pyrun.errors import StateError
 from pyrun.kernel.proc import ProcessIdentity
-from pyrun.lifecycle.observation import HookState, StartFailure, Stop
+from pyrun.lifecycle.observation import HookState, PendingResize, Resizing, StartFailure, Stop
+from pyrun.lifecycle.resize import with_resources
 from pyrun.process.control import ExitRecord, parse_exit_record
 from pyrun.spec.container import ContainerConfig
 from pyrun.spec.oom import OomReport
 from pyrun.spec.pod import Pod
+from pyrun.spec.resources import ResourceRequirements
 from pyrun.spec.sandbox import SandboxFacts
 from pyrun.state.files import read_if_there, write_atomically
 
@@ -22,6 +24,9 @@ class PodRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     `created_at` is RFC 3339 in UTC, `created_ns` CLOCK_MONOTONIC. `left_out` are the limits that it runs without;
     `unreserved` says what of its requests was not free when it was made: then none of them is kept for it.
+    The resources in `pod` are those that are allocated; `pending` are others that are wished for. `resizing` is there
+    from their allocation until the kernel has them. `generation` is that of the object of the store that has wished
+    for them last, 0 without one.
     """
 
     uid: str
@@ -30,6 +35,14 @@ class PodRecord(msgspec.Struct, frozen=True, kw_only=True):
     created_ns: int
     left_out: tuple[str, ...] = ()
     unreserved: tuple[str, ...] = ()
+    pending: PendingResize | None = None
+    resizing: Resizing | None = None
+    generation: int = 0
+
+    @property
+    def desired(self) -> Pod:
+        """The Pod as it is wished for, with the resources that are not allocated yet."""
+        return self.pod if self.pending is None else with_resources(self.pod, self.pending.resources)
 
 
 class SandboxRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,7 +67,8 @@ class SandboxRecord(msgspec.Struct, frozen=True, kw_only=True):
 class ContainerRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One attempt of a container that was created; `started_at` is empty until it was started.
 
-    `started_ns` is CLOCK_MONOTONIC; `crashes` the ends in a row before it that count for the backoff.
+    `started_ns` is CLOCK_MONOTONIC; `crashes` the ends in a row before it that count for the backoff. `applied` are the
+    resources that it was given last.
     """
 
     config: ContainerConfig
@@ -65,6 +79,7 @@ class ContainerRecord(msgspec.Struct, frozen=True, kw_only=True):
     started_at: str = ""
     started_ns: int = 0
     crashes: int = 0
+    applied: ResourceRequirements = ResourceRequirements()
 
 
 class ProbeRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -23,7 +23,7 @@ def run(plan: Sequence[Operation], journal: Journal, results: Results, record: C
     try:
         for operation in plan:
             journal.begin(operation)
-            _apply(operation, results)
+            apply(operation, results)
         record()
         journal.commit()
     except BaseException as error:
@@ -34,7 +34,8 @@ def run(plan: Sequence[Operation], journal: Journal, results: Results, record: C
         raise
 
 
-def _apply(operation: Operation, results: Results) -> None:
+def apply(operation: Operation, results: Results) -> None:
+    """Apply one operation under the eyes of the observer. Raises OperationFailed for an error of the kernel."""
     results.observer.before(operation)
     began = time.monotonic()
     try:

@@ -1,7 +1,7 @@
 """What users do to objects of the store: apply, scale, label. The same for every kind.
 
 Fields that others have set stay: the number of replicas when the applied text does not name it (so that `scale`
-lasts), labels and annotations that no applied text has named.
+lasts), labels, annotations and resources (of `pod resize`) that no applied text has named.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pyrun.manifest.scalars import Value
 from pyrun.spec.object import DesiredObject, Json, ObjectKey, StoredObject
 from pyrun.store.convert import json_value
 from pyrun.store.immutable import refuse_changes
+from pyrun.store.kept import kept_resources, with_container_resources
 from pyrun.store.objects import Store
 
 _ATTEMPTS = 5
@@ -71,8 +72,13 @@ def _configured(present: StoredObject, desired: DesiredObject) -> StoredObject:
 
 
 def _spec(present: StoredObject, desired: DesiredObject) -> Json:
-    """The desired spec; with the replicas there are, when the text that was applied does not name them."""
+    """The desired spec; with the replicas there are, when the text that was applied does not name them, and with the
+    resources of a Pod that others have set.
+    """
     wanted, live = json_value(desired.spec), json_value(present.spec)
+    if present.key.kind == "Pod":
+        texts = json_value(present.applied), json_value(desired.applied)
+        return Json(msgspec.json.encode(kept_resources(live, wanted, *texts)))
     named = _fields(_fields(json_value(desired.applied)).get("spec")).get("replicas") is not None
     if named or not isinstance(wanted, dict) or not isinstance(live, dict) or "replicas" not in live:
         return desired.spec
@@ -112,3 +118,26 @@ def label(store: Store, key: ObjectKey, labels: Mapping[str, str | None]) -> Sto
         return msgspec.structs.replace(present, labels=kept)
 
     return store.edit(key, labelled).after
+
+
+def resize(store: Store, key: ObjectKey, uid: str, resources: Mapping[str, Value]) -> StoredObject | None:
+    """Set the resources of containers, by their names, of the Pod with this uid; None when the store has no such Pod.
+
+    The applied text stays: applied again, it has its own resources again.
+    """
+
+    def resized(present: StoredObject) -> StoredObject:
+        if present.uid != uid:
+            raise NotFound(f"{key} of the store is another one")
+        if present.deleted_at:
+            raise Conflict(
+                f"{present.key} is being deleted", hint="wait until it has gone, then apply it again"
+            )
+        spec = with_container_resources(json_value(present.spec), resources)
+        refuse_changes(key, present.spec, wanted := Json(msgspec.json.encode(spec)))
+        return msgspec.structs.replace(present, spec=wanted)
+
+    try:
+        return store.edit(key, resized).after
+    except NotFound:
+        return None

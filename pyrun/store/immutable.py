@@ -1,7 +1,8 @@
 """What may not change of an object once it exists.
 
 Kubernetes lets a few fields of a Pod's spec change (images, deadlines); here a Pod's spec is what its
-containers were made from, so none does. Source: Kubernetes validation of apps/v1 and core/v1 updates.
+containers were made from, so none does but the resources of containers, by the rules of `lifecycle/resize.py`.
+Source: Kubernetes validation of apps/v1 and core/v1 updates.
 """
 
 from __future__ import annotations
@@ -9,8 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pyrun.errors import ManifestError, Problem
+from pyrun.lifecycle.resize import refusals
+from pyrun.manifest.load import read_object
 from pyrun.manifest.scalars import Value
 from pyrun.spec.object import Json, ObjectKey
+from pyrun.spec.pod import Pod
 from pyrun.spec.quoting import quoted
 from pyrun.store.convert import json_value
 
@@ -18,9 +22,12 @@ from pyrun.store.convert import json_value
 def refuse_changes(key: ObjectKey, present: Json, wanted: Json) -> None:
     """Compare two specs of an object, both with defaults; ManifestError with every change that is not allowed."""
     old, new = json_value(present), json_value(wanted)
+    resizing: tuple[Problem, ...] = ()
     match key.kind:
         case "Pod":
-            fields, advice = [("spec", old, new)], "delete the Pod and apply it again"
+            fields = [("spec", without_resources(old), without_resources(new))]
+            advice = "delete the Pod and apply it again"
+            resizing = _resizing(key, old, new)
         case "ReplicaSet":
             fields = [("spec.selector", _member(old, "selector"), _member(new, "selector"))]
             advice = "delete the ReplicaSet, with --cascade=orphan to keep its Pods, and apply it again"
@@ -31,8 +38,40 @@ def refuse_changes(key: ObjectKey, present: Json, wanted: Json) -> None:
         for field in fields
         for path, change in _differences(*field)
     ]
-    if found:
-        raise ManifestError(str(key), found)
+    if found or resizing:
+        raise ManifestError(str(key), (*found, *resizing))
+
+
+def without_resources(spec: Value) -> Value:
+    """Return a Pod's spec without what can be resized, and what is told of by name there."""
+    if not isinstance(spec, dict):
+        return spec
+    kept = {name: value for name, value in spec.items() if name != "resources"}
+    for field in ("containers", "initContainers"):
+        if isinstance(members := kept.get(field), list):
+            kept[field] = [
+                {name: value for name, value in member.items() if name != "resources"}
+                if isinstance(member, dict)
+                else member
+                for member in members
+            ]
+    return kept
+
+
+def _resizing(key: ObjectKey, old: Value, new: Value) -> tuple[Problem, ...]:
+    """Return what is refused of a change of resources."""
+    if old == new:
+        return ()
+    try:
+        present, wanted = (
+            read_object({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": key.name}, "spec": spec})
+            for spec in (old, new)
+        )
+    except ManifestError:
+        return ()  # what cannot be read differs in more than resources
+    if not isinstance(present, Pod) or not isinstance(wanted, Pod):
+        return ()
+    return refusals(present.spec, wanted.spec)
 
 
 def _member(value: Value, name: str) -> Value:

@@ -157,6 +157,7 @@ def test_only_a_pod_with_a_limit_that_goes_on_has_a_timer(tmp_path: Path) -> Non
         workers=Workers(loop),
         watches=nothing,
         facts=nothing,
+        headroom=nothing,
         recorder=nothing,
         backoff=SETTINGS,
         started_ns=START,

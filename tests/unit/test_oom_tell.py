@@ -11,6 +11,7 @@ import pytest
 from pyrun.cgroups.delegation import Place
 from pyrun.controllers import oom
 from pyrun.controllers.context import Context
+from pyrun.controllers.headroom import Headroom
 from pyrun.controllers.loop import Loop
 from pyrun.controllers.oom import GATHER_NS, OomWatch, forget_older, tell_kills
 from pyrun.controllers.watches import Watches
@@ -75,6 +76,7 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
         workers=Workers(loop),
         watches=Watches(loop),
         facts=facts,
+        headroom=Headroom(facts.capacity),
         recorder=events,
         backoff=SETTINGS,
         started_ns=0,
