@@ -48,7 +48,7 @@ test: build images $(STAMPS)/demo-packages $(STAMPS)/test-packages $(STAMPS)/tes
 VM = $(SUDO) env PYRUN_TEST_IMAGES="$(CURDIR)/$(IMAGES)" PYRUN_VM_KVM="$$PYRUN_VM_KVM" \
      $(PYTHON) tests/vm/run --suite $(SUITE) --init $(INIT) --smp $(VM_PROCESSORS)
 # A test of a few seconds may take minutes where every instruction is emulated.
-VM_PYTEST = --results $(VM_RESULTS) -- tools/test-all python $(VM_PROCESSORS) --timeout 1200 \
+VM_PYTEST = --results $(VM_RESULTS) -- tools/test-all python $(VM_PROCESSORS) -v --timeout 1200 \
             --durations 10 --junitxml /results/junit.xml
 
 # systemd's guest has everything: nothing may be skipped there.
