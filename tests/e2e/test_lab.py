@@ -127,7 +127,7 @@ def test_a_chroot_is_not_a_root_of_its_own(cli: Cli) -> None:
 
 def test_an_old_root_that_is_still_mounted_is_seen(cli: Cli) -> None:
     cli.ok("lab", "start", "2")
-    [solution, _] = texts.read(2).commands
+    solution, *_ = texts.read(2).commands
     by_hand(cli, 2, solution.replace("umount -l /old", "true"))
     eventually(lambda: open_points(cli, 2) == ["the host's root is mounted nowhere in it"])
     cli.ok("lab", "reset", "2")
