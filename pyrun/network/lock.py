@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from pyrun.errors import Busy
 from pyrun.spec.network import NetworkConfig
 
-PATIENCE = 30.0
+PATIENCE = 60.0
+_LONGEST_PAUSE = 0.05
+"""Seconds: many who wait must not take from the one who holds the lock the processor it needs."""
 
 
 @contextlib.contextmanager
@@ -27,16 +29,17 @@ def network_lock(config: NetworkConfig) -> Iterator[None]:
 
 
 def _acquire(fd: int, path: str) -> None:
-    deadline = time.monotonic() + PATIENCE
+    deadline, pause = time.monotonic() + PATIENCE, 0.002
     while True:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() > deadline:
                 raise Busy(
-                    f"another process has held the network lock {path} for {PATIENCE:g} s",
+                    f"the network lock {path} was held by others for {PATIENCE:g} s",
                     hint=f"see who with: fuser -v {path}",
                 ) from None
-            time.sleep(0.002)
+            time.sleep(pause)
+            pause = min(1.5 * pause, _LONGEST_PAUSE)
         else:
             return
