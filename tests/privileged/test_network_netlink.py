@@ -117,7 +117,7 @@ def test_the_lock_waits_and_then_says_who_to_look_for(
     config = config_at(tmp_path)
     monkeypatch.setattr(lock, "PATIENCE", 0.1)
     with lock.network_lock(config):
-        with pytest.raises(Busy, match="the network lock .* was held by others"), lock.network_lock(config):
+        with pytest.raises(Busy, match="was held by others"), lock.network_lock(config):
             pass
         with open(config.lock_file, encoding="ascii") as other, pytest.raises(BlockingIOError):
             fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
