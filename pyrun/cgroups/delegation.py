@@ -11,7 +11,6 @@ Source: systemd, "Control Group APIs and Delegation"; cgroup-v2.rst, "No Interna
 
 from __future__ import annotations
 
-import contextlib
 import enum
 import errno
 import os
@@ -91,8 +90,9 @@ def _known(there: Collection[str]) -> tuple[str, ...]:
 def _scope(mount: str) -> Place:
     parent = f"{mount}/{SCOPE}"
     there = frozenset(files.controllers(mount)) & _DELEGATED
-    with contextlib.suppress(FileNotFoundError):  # it is made for the first Pod
-        there &= frozenset(files.controllers(parent))
+    of_scope = files.find(parent, "cgroup.controllers")
+    if of_scope is not None:  # it is made for the first Pod, and goes with the last
+        there &= frozenset(of_scope.split())
     return Place(parent=parent, owner=Owner.SYSTEMD, controllers=_known(there))
 
 

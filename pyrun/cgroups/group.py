@@ -96,6 +96,9 @@ def kill(group: str) -> None:
             raise Unsupported(
                 f"{group} has no cgroup.kill", hint="boot a newer kernel: Linux 5.14 has it"
             ) from None
+    except OSError as error:
+        if error.errno != errno.ENODEV:  # it went while its file was open
+            raise
 
 
 def wait_until_empty(group: str, timeout: float = REMOVAL_TIMEOUT) -> bool:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 from collections.abc import Iterator
 
 import pytest
 
-from pyrun.cgroups import files, group, hugetlb
-from pyrun.cgroups.delegation import VacateCgroup, find_place, is_root, remedy
+from pyrun.cgroups import delegation, files, group, hugetlb
+from pyrun.cgroups.delegation import SCOPE, VacateCgroup, find_place, is_root, remedy
 from pyrun.cgroups.group import CreateCgroup, CreateLeaf
 from pyrun.cgroups.setting import EnableControllers, SetCgroup
 from pyrun.errors import Conflict, Unsupported
@@ -143,3 +144,17 @@ def test_the_root_is_known_and_each_lack_has_a_remedy() -> None:
     place = find_place()
     for name in ("cpu", "memory", "io", "pids", "cpuset", "hugetlb"):
         assert remedy(place, name)
+
+
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.ENODEV])
+def test_a_scope_that_goes_while_it_is_looked_at_is_one_to_be_made(
+    monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def read(group: str, name: str) -> str:
+        if group.endswith(SCOPE):
+            raise OSError(number, os.strerror(number), f"{group}/{name}")
+        return "cpu io memory pids misc"
+
+    monkeypatch.setattr(delegation, "_systemd_is_here", lambda: True)
+    monkeypatch.setattr(files, "read", read)
+    assert set(find_place().controllers) == {"cpu", "io", "memory", "pids"}
