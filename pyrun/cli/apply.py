@@ -51,10 +51,11 @@ def apply(application: Application, file: str, no_supervise: bool, best_effort: 
     from pyrun.store.objects import Store
 
     text, source = read_text(file)
+    objects = load_given(text, source)
+    if best_effort:
+        objects = tuple(taking_what_there_is(given) for given, _ in objects)
     desired = []
-    for given, read in load_given(text, source):
-        if best_effort:
-            given, read = taking_what_there_is(given)  # noqa: PLW2901
+    for given, read in objects:
         if not read.metadata.name:
             raise InputError(
                 f"{source}: generateName cannot be applied", hint="give a name, or use pyrun pod create"
